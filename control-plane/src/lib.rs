@@ -1,1 +1,5 @@
-//! Lockgate's control-plane.
+//! The control plane: the store of record, the REST API and console on it, and the link that feeds the nodes.
+
+pub mod random;
+pub mod seal;
+pub mod sensitive;
