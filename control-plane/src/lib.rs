@@ -1,5 +1,6 @@
 //! The control plane: the store of record, the REST API and console on it, and the link that feeds the nodes.
 
+pub mod model;
 pub mod random;
 pub mod seal;
 pub mod sensitive;

@@ -1,0 +1,3 @@
+//! The domain's vocabulary: pure types and rules, one file per noun. No IO, no SQL, no HTTP.
+
+pub mod role;
