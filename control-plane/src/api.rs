@@ -1,0 +1,6 @@
+//! The REST API. Handlers are short: who, what, one call, one answer; no SQL, no rules. Only this room names axum.
+
+pub mod extract;
+pub mod page;
+pub mod problem;
+pub mod router;

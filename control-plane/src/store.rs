@@ -1,0 +1,107 @@
+//! Everything that is kept. The only room that names sqlx; one file per noun, each a few functions over a
+//! [`Transaction`] that hold SQL and no rules of their own beyond what the rows must satisfy.
+
+pub mod audit;
+pub mod change;
+pub mod engine;
+pub mod installation;
+pub mod wake;
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use change::{Author, Change, Committed};
+pub use engine::{Engine, Location, OpenError, Transaction};
+
+use crate::model::error::Error;
+
+/// The store, opened, migrated and with its first rows; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    /// Raised whenever a revision may have moved, here or in another control plane.
+    revisions: watch::Sender<u64>,
+    /// Raised by this process's own commits, for the announcement to others.
+    commits: watch::Sender<u64>,
+    /// Raised whenever a deployment's status may have moved.
+    progress: watch::Sender<u64>,
+    installation: installation::Installation,
+}
+
+impl Store {
+    /// Opens the store; makes organization, lineage and the gateway `default` when it is new.
+    pub async fn open(location: &Location) -> Result<Self, OpenError> {
+        let engine = Engine::open(location).await?;
+        let installation = installation::ensure(&engine).await.map_err(OpenError::Prepare)?;
+        Ok(Self(Arc::new(Inner {
+            engine,
+            revisions: watch::Sender::new(0),
+            commits: watch::Sender::new(0),
+            progress: watch::Sender::new(0),
+            installation,
+        })))
+    }
+
+    /// Which database, for single statements and reads.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// A transaction that only reads, at one moment.
+    pub async fn read(&self) -> Result<Transaction, Error> {
+        self.0.engine.read().await
+    }
+
+    /// Random, made with the store: revisions of different lineages cannot be compared.
+    pub fn lineage(&self) -> Uuid {
+        self.0.installation.lineage
+    }
+
+    /// The organization that the first start made.
+    pub fn first_organization(&self) -> Uuid {
+        self.0.installation.organization_id
+    }
+
+    /// Changes whenever a revision may have moved. The number is a count of wake-ups, not a revision: read the store.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.0.revisions.subscribe()
+    }
+
+    /// Changes whenever a deployment's status may have moved.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.0.progress.subscribe()
+    }
+
+    /// Wakes everyone who follows [`Self::revisions`].
+    pub(crate) fn wake(&self) {
+        self.0.revisions.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes everyone who follows, here and in other control planes: something was committed.
+    pub(crate) fn committed(&self) {
+        self.wake();
+        self.0.commits.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes everyone who follows [`Self::progress`].
+    pub(crate) fn progressed(&self) {
+        self.0.progress.send_modify(|count| *count += 1);
+    }
+}
+
+/// Now, cut to the microseconds that both engines keep.
+pub fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(now.nanosecond() / 1000 * 1000).expect("below a second")
+}
+
+/// Microseconds since 1970, for the columns that SQL compares.
+pub fn microseconds(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1000).expect("within 290,000 years of 1970")
+}
