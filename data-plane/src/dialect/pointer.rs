@@ -1,0 +1,91 @@
+//! Sets of JSON pointers, compiled into a tree that a scanner walks as it meets the names.
+
+/// Steps a pointer may have; deeper than any vendor goes.
+pub const MAX_DEPTH: usize = 8;
+/// Pointers a set may have.
+pub const MAX_POINTERS: usize = 64;
+
+/// A text that is no pointer this module can follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadPointer;
+
+/// Where a pointer's value is kept: its place in the list the set was made of.
+pub type Slot = u8;
+
+/// A compiled set.
+#[derive(Clone, Debug, Default)]
+pub struct Pointers {
+    nodes: Vec<Node>,
+    len: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    children: Vec<(Box<[u8]>, usize)>,
+    slots: Vec<Slot>,
+}
+
+/// A place in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(usize);
+
+impl Pointers {
+    /// Compiles `/a/b` texts. Positions in arrays are not followed.
+    pub fn new<'a>(pointers: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPointer> {
+        let mut set = Self { nodes: vec![Node::default()], len: 0 };
+        for pointer in pointers {
+            let steps: Vec<_> = pointer.strip_prefix('/').ok_or(BadPointer)?.split('/').collect();
+            if steps.len() > MAX_DEPTH || set.len == MAX_POINTERS {
+                return Err(BadPointer);
+            }
+            let mut at = 0;
+            for step in steps {
+                if step.is_empty() {
+                    return Err(BadPointer);
+                }
+                let name = step.replace("~1", "/").replace("~0", "~").into_bytes().into_boxed_slice();
+                let known = set.nodes[at].children.iter().find(|(child, _)| *child == name).map(|(_, node)| *node);
+                at = known.unwrap_or_else(|| {
+                    set.nodes.push(Node::default());
+                    let node = set.nodes.len() - 1;
+                    set.nodes[at].children.push((name, node));
+                    node
+                });
+            }
+            set.nodes[at].slots.push(Slot::try_from(set.len).map_err(|_| BadPointer)?);
+            set.len += 1;
+        }
+        Ok(set)
+    }
+
+    /// How many pointers were compiled.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is looked for.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where a document begins.
+    pub fn root(&self) -> Place {
+        Place(0)
+    }
+
+    /// Below `place` under this name.
+    pub fn child(&self, place: Place, name: &[u8]) -> Option<Place> {
+        let children = &self.nodes.get(place.0)?.children;
+        children.iter().find(|(child, _)| **child == *name).map(|(_, node)| Place(*node))
+    }
+
+    /// The pointers that end here.
+    pub fn slots(&self, place: Place) -> &[Slot] {
+        self.nodes.get(place.0).map_or(&[], |node| &node.slots)
+    }
+
+    /// Whether anything is looked for below.
+    pub fn has_children(&self, place: Place) -> bool {
+        self.nodes.get(place.0).is_some_and(|node| !node.children.is_empty())
+    }
+}

@@ -1,0 +1,431 @@
+//! A JSON scanner that is fed piece by piece, keeps a bounded amount of state whatever the document, and reports the
+//! few values that a set of pointers names. It does not judge the document: what it cannot follow it leaves unknown.
+//!
+//! An array at the top is a list of documents (a Gemini stream without `alt=sse`).
+
+use super::pointer::{MAX_DEPTH, Place, Pointers, Slot};
+
+/// Raw bytes of a name or text that are kept; a longer one is unknown.
+const MAX_TEXT: usize = 512;
+
+/// A value that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar<'a> {
+    /// A whole number that is not negative.
+    Number(u64),
+    /// A text, unescaped.
+    Text(&'a str),
+}
+
+/// Where findings go.
+pub trait Sink {
+    /// The value of one pointer. May come again for the same slot; the later one counts.
+    fn value(&mut self, slot: Slot, scalar: Scalar<'_>);
+    /// A document is complete.
+    fn end(&mut self);
+}
+
+/// The state between two pieces.
+#[derive(Debug)]
+pub struct Scanner {
+    state: State,
+    /// Objects that lie on the way to a pointer, outermost first.
+    path: [Place; MAX_DEPTH + 1],
+    depth: usize,
+    /// Where the value that comes next, or is being read, would be.
+    place: Option<Place>,
+    /// Nesting of what is being skipped.
+    skipped: u64,
+    in_list: bool,
+    escape: bool,
+    escaped: bool,
+    text: Vec<u8>,
+    overlong: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before a value.
+    Value,
+    /// Before the first element of the list at the top, or its end.
+    FirstElement,
+    /// Before a name or the end of an object.
+    Name,
+    /// In a name.
+    InName,
+    /// Between a name and its value.
+    Colon,
+    /// Behind a value, in an object on the path or in the list at the top.
+    Behind,
+    /// In a text that is looked for.
+    Text,
+    /// In a number or word that is looked for.
+    Word,
+    /// In a text that is not.
+    SkipText,
+    /// In a number or word that is not.
+    SkipWord,
+    /// In an object or array that is not.
+    Skip,
+    /// In a text within that.
+    SkipInnerText,
+    /// The document is complete; the rest does not matter.
+    Done,
+    /// Not JSON, or not followed.
+    Lost,
+}
+
+impl Scanner {
+    /// Before the first byte of a document.
+    pub fn new(pointers: &Pointers) -> Self {
+        let root = pointers.root();
+        Self {
+            state: State::Value,
+            path: [root; MAX_DEPTH + 1],
+            depth: 0,
+            place: Some(root),
+            skipped: 0,
+            in_list: false,
+            escape: false,
+            escaped: false,
+            text: Vec::new(),
+            overlong: false,
+        }
+    }
+
+    /// Forgets the document and begins the next.
+    pub fn reset(&mut self, pointers: &Pointers) {
+        self.state = State::Value;
+        self.depth = 0;
+        self.place = Some(pointers.root());
+        self.in_list = false;
+        self.escape = false;
+        self.text.clear();
+    }
+
+    /// Whether nothing more can be found.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Lost)
+    }
+
+    /// Takes the next piece.
+    pub fn feed(&mut self, pointers: &Pointers, bytes: &[u8], sink: &mut impl Sink) {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            match self.state {
+                State::Done | State::Lost => return,
+                State::SkipText | State::SkipInnerText => rest = self.skip_text(rest, sink),
+                State::Text | State::InName => rest = self.take_text(pointers, rest, sink),
+                State::Skip => {
+                    rest = after;
+                    self.skip(byte, sink);
+                }
+                State::Word | State::SkipWord if !is_end_of_word(byte) => {
+                    rest = after;
+                    if self.state == State::Word {
+                        self.keep(&[byte]);
+                    }
+                }
+                // The byte behind a word belongs to what comes next: it is not taken.
+                State::Word => {
+                    self.word(pointers, sink);
+                    self.behind(sink);
+                }
+                State::SkipWord => self.behind(sink),
+                State::Value | State::FirstElement | State::Name | State::Colon | State::Behind => {
+                    rest = after;
+                    if !byte.is_ascii_whitespace() {
+                        self.structure(pointers, byte, sink);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One byte that is not in a text, number or word.
+    fn structure(&mut self, pointers: &Pointers, byte: u8, sink: &mut impl Sink) {
+        match (self.state, byte) {
+            (State::Value, _) | (State::FirstElement, b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b'a'..=b'z') => {
+                self.value(pointers, byte);
+            }
+            (State::FirstElement, b']') => self.state = State::Done,
+            (State::Name, b'"') => {
+                self.begin_text();
+                self.state = State::InName;
+            }
+            (State::Name | State::Behind, b'}') if self.depth > 0 => {
+                self.depth -= 1;
+                self.behind(sink);
+            }
+            (State::Colon, b':') => self.state = State::Value,
+            (State::Behind, b',') if self.depth > 0 => self.state = State::Name,
+            (State::Behind, b',') => {
+                self.place = Some(self.path[0]);
+                self.state = State::Value;
+            }
+            (State::Behind, b']') if self.depth == 0 => self.state = State::Done,
+            _ => self.state = State::Lost,
+        }
+    }
+
+    /// The first byte of a value.
+    fn value(&mut self, pointers: &Pointers, byte: u8) {
+        let below = self.place.is_some_and(|place| pointers.has_children(place));
+        let wanted = self.place.is_some_and(|place| !pointers.slots(place).is_empty());
+        match byte {
+            b'{' if below && self.depth <= MAX_DEPTH => {
+                if let (Some(place), Some(level)) = (self.place, self.path.get_mut(self.depth)) {
+                    *level = place;
+                }
+                self.depth += 1;
+                self.state = State::Name;
+            }
+            b'[' if self.depth == 0 && !self.in_list => {
+                self.in_list = true;
+                self.place = Some(pointers.root());
+                self.state = State::FirstElement;
+            }
+            b'{' | b'[' => {
+                self.skipped = 1;
+                self.state = State::Skip;
+            }
+            b'"' => {
+                self.begin_text();
+                self.state = if wanted { State::Text } else { State::SkipText };
+            }
+            b'-' | b'0'..=b'9' | b'a'..=b'z' => {
+                self.begin_text();
+                self.keep(&[byte]);
+                self.state = if wanted { State::Word } else { State::SkipWord };
+            }
+            _ => self.state = State::Lost,
+        }
+    }
+
+    fn behind(&mut self, sink: &mut impl Sink) {
+        if self.depth == 0 {
+            sink.end();
+            self.state = if self.in_list { State::Behind } else { State::Done };
+        } else {
+            self.state = State::Behind;
+        }
+    }
+
+    fn begin_text(&mut self) {
+        self.text.clear();
+        self.escape = false;
+        self.escaped = false;
+        self.overlong = false;
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.text.len() + bytes.len() > MAX_TEXT {
+            self.overlong = true;
+        } else {
+            self.text.extend_from_slice(bytes);
+        }
+    }
+
+    /// Steps over a text to behind its closing quote, or to the end of the piece.
+    fn skip_text<'a>(&mut self, bytes: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+        let mut rest = bytes;
+        if std::mem::take(&mut self.escape) {
+            rest = &rest[1..];
+        }
+        while let Some(index) = memchr::memchr2(b'"', b'\\', rest) {
+            let quote = rest[index] == b'"';
+            rest = &rest[index + 1..];
+            if quote {
+                if self.state == State::SkipInnerText {
+                    self.state = State::Skip;
+                } else {
+                    self.behind(sink);
+                }
+                return rest;
+            }
+            if rest.is_empty() {
+                self.escape = true;
+                return rest;
+            }
+            rest = &rest[1..];
+        }
+        &[]
+    }
+
+    fn take_text<'a>(&mut self, pointers: &Pointers, bytes: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+        let mut from = 0;
+        if std::mem::take(&mut self.escape) {
+            self.keep(&bytes[..1]);
+            from = 1;
+        }
+        while let Some(offset) = memchr::memchr2(b'"', b'\\', &bytes[from..]) {
+            let index = from + offset;
+            if bytes[index] == b'"' {
+                self.keep(&bytes[from..index]);
+                self.end_text(pointers, sink);
+                return &bytes[index + 1..];
+            }
+            self.escaped = true;
+            self.keep(&bytes[from..=index]);
+            from = index + 1;
+            let Some(escaped) = bytes.get(from..=from) else {
+                self.escape = true;
+                return &[];
+            };
+            self.keep(escaped);
+            from += 1;
+        }
+        self.keep(&bytes[from..]);
+        &[]
+    }
+
+    fn end_text(&mut self, pointers: &Pointers, sink: &mut impl Sink) {
+        let unescaped = self.escaped.then(|| unescape(&self.text));
+        let text = match &unescaped {
+            _ if self.overlong => None,
+            Some(unescaped) => unescaped.as_deref(),
+            None => std::str::from_utf8(&self.text).ok(),
+        };
+        if self.state == State::InName {
+            let object = self.path[self.depth.saturating_sub(1)];
+            self.place = text.and_then(|text| pointers.child(object, text.as_bytes()));
+            self.state = State::Colon;
+            return;
+        }
+        if let (Some(place), Some(text)) = (self.place, text) {
+            for slot in pointers.slots(place) {
+                sink.value(*slot, Scalar::Text(text));
+            }
+        }
+        self.behind(sink);
+    }
+
+    fn word(&mut self, pointers: &Pointers, sink: &mut impl Sink) {
+        let number = if self.overlong { None } else { whole_number(&self.text) };
+        if let (Some(place), Some(number)) = (self.place, number) {
+            for slot in pointers.slots(place) {
+                sink.value(*slot, Scalar::Number(number));
+            }
+        }
+    }
+
+    fn skip(&mut self, byte: u8, sink: &mut impl Sink) {
+        match byte {
+            b'"' => self.state = State::SkipInnerText,
+            b'{' | b'[' => self.skipped += 1,
+            b'}' | b']' => {
+                self.skipped -= 1;
+                if self.skipped == 0 {
+                    self.behind(sink);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_end_of_word(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b',' | b'}' | b']')
+}
+
+fn unescape(raw: &[u8]) -> Option<String> {
+    let mut quoted = Vec::with_capacity(raw.len() + 2);
+    quoted.push(b'"');
+    quoted.extend_from_slice(raw);
+    quoted.push(b'"');
+    serde_json::from_slice(&quoted).ok()
+}
+
+fn whole_number(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse().ok().or_else(|| {
+        // Some imitators count in floats: `12.0`.
+        let (whole, fraction) = text.split_once('.')?;
+        fraction.bytes().all(|byte| byte == b'0').then(|| whole.parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default, Debug, PartialEq)]
+    struct Found(Vec<String>);
+
+    impl Sink for Found {
+        fn value(&mut self, slot: Slot, scalar: Scalar<'_>) {
+            self.0.push(match scalar {
+                Scalar::Number(number) => format!("{slot}={number}"),
+                Scalar::Text(text) => format!("{slot}='{text}'"),
+            });
+        }
+
+        fn end(&mut self) {
+            self.0.push("end".to_owned());
+        }
+    }
+
+    fn scan(pointers: &[&str], document: &str, piece: usize) -> Vec<String> {
+        let pointers = Pointers::new(pointers.iter().copied()).unwrap();
+        let mut scanner = Scanner::new(&pointers);
+        let mut found = Found::default();
+        for piece in document.as_bytes().chunks(piece) {
+            scanner.feed(&pointers, piece, &mut found);
+        }
+        found.0
+    }
+
+    #[test]
+    fn values_are_found_however_the_bytes_are_cut() {
+        let document = r#" {"choices":[{"m":"}]\"","model":"no"}], "model" : "gpt-\u0034o\"", "x":{"y":{"z":1}},
+            "usage":{"prompt_tokens":12 ,"details":{"cached":3},"completion_tokens":0,"t":null}, "e":"" } "#;
+        let pointers = ["/model", "/usage/prompt_tokens", "/usage/details/cached", "/usage/completion_tokens"];
+        for piece in 1..document.len() {
+            let found = scan(&pointers, document, piece);
+            assert_eq!(found, ["0='gpt-4o\"'", "1=12", "2=3", "3=0", "end"], "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_list_at_the_top_is_a_list_of_documents() {
+        let document = r#"[{"a":1},
+            {"a":2} , [], {"a":{"b":1}}]"#;
+        for piece in 1..document.len() {
+            assert_eq!(scan(&["/a"], document, piece), ["0=1", "end", "0=2", "end", "end", "end"]);
+        }
+        assert!(scan(&["/a"], "[]", 1).is_empty());
+    }
+
+    #[test]
+    fn a_name_in_escapes_is_the_same_name() {
+        assert_eq!(scan(&["/model"], r#"{"mod\u0065l":"x"}"#, 3), ["0='x'", "end"]);
+        assert_eq!(scan(&["/a~1b"], r#"{"a/b":7}"#, 2), ["0=7", "end"]);
+    }
+
+    #[test]
+    fn a_pointer_may_lie_on_the_way_to_another() {
+        assert_eq!(scan(&["/a", "/a/b"], r#"{"a":{"b":5},"a":6}"#, 4), ["1=5", "0=6", "end"]);
+    }
+
+    #[test]
+    fn what_is_no_count_stays_unknown() {
+        for value in ["-1", "1.5", "null", "true", "\"12\"x", "1e3", "18446744073709551616", "[1]", "{}"] {
+            let found = scan(&["/n"], &format!("{{\"n\":{value}}}"), 2);
+            assert!(!found.iter().any(|line| line.starts_with("0=") && !line.contains('\'')), "{value}: {found:?}");
+        }
+        assert_eq!(scan(&["/n"], r#"{"n":12.0}"#, 1), ["0=12", "end"]);
+    }
+
+    #[test]
+    fn garbage_and_depth_cost_nothing() {
+        for document in ["data", "<html>", "}", "]", "{]", "{\"a\" 1}", "{,}", "\u{1}", "{\"a\":}"] {
+            for piece in 1..=document.len() {
+                scan(&["/a/b"], document, piece);
+            }
+        }
+        let deep = format!("{{\"a\":{}1{},\"n\":2}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(scan(&["/n"], &deep, 4096), ["0=2", "end"]);
+        let long = format!("{{\"n\":\"{}\",\"m\":1}}", "x".repeat(100_000));
+        assert_eq!(scan(&["/n", "/m"], &long, 1000), ["1=1", "end"]);
+    }
+}
