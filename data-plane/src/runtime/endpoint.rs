@@ -1,0 +1,132 @@
+//! What has a context, keys and an Invoke URL: a provider or a proxy, as deployed.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use uuid::Uuid;
+
+use super::context::Context;
+use super::key_location::KeyLocation;
+use super::provider::{Provider, Timeouts};
+use super::proxy::Route;
+use super::template::Template;
+
+/// An endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: Box<str>,
+    /// What its Invoke URL ends in.
+    pub context: Context,
+    /// How its callers speak.
+    pub template: Arc<Template>,
+    /// In order; the first that carries a value decides; never empty.
+    pub key_locations: Box<[KeyLocation]>,
+    /// Header names never passed on from here, beside those never passed on from anywhere; sorted.
+    pub stripped_headers: Box<[HeaderName]>,
+    /// Query parameters never passed on from here.
+    pub stripped_parameters: Box<[Box<str>]>,
+    /// Answers 403 to everyone.
+    pub disabled: bool,
+    /// Its own, then its provider's.
+    pub timeouts: Timeouts,
+    /// Where requests go.
+    pub target: Target,
+}
+
+/// Where requests of an endpoint go.
+#[derive(Debug)]
+pub enum Target {
+    /// The endpoint is a provider.
+    Provider(Arc<Provider>),
+    /// The endpoint is a proxy.
+    Route(Route),
+}
+
+impl Target {
+    /// The provider to try first.
+    pub fn first(&self) -> &Arc<Provider> {
+        match self {
+            Self::Provider(provider) => provider,
+            Self::Route(route) => route.first(),
+        }
+    }
+}
+
+pub(super) mod wire {
+    use prost::Message as _;
+    use proto::config::endpoint;
+    use uuid::Uuid;
+
+    use super::{Context, KeyLocation, Timeouts};
+    use crate::runtime::invalid::{Code, Invalid};
+    use crate::runtime::{provider, proxy};
+
+    /// An endpoint whose references are still ids.
+    pub(in crate::runtime) struct Parsed {
+        pub(in crate::runtime) name: Box<str>,
+        pub(in crate::runtime) context: Context,
+        pub(in crate::runtime) template: Uuid,
+        pub(in crate::runtime) key_locations: Box<[KeyLocation]>,
+        pub(in crate::runtime) disabled: bool,
+        pub(in crate::runtime) timeouts: Timeouts,
+        pub(in crate::runtime) target: ParsedTarget,
+    }
+
+    pub(in crate::runtime) enum ParsedTarget {
+        Upstream(Box<provider::wire::Parsed>),
+        Route(Vec<proxy::wire::Parsed>),
+    }
+
+    impl TryFrom<&[u8]> for Parsed {
+        type Error = Invalid;
+
+        fn try_from(body: &[u8]) -> Result<Self, Invalid> {
+            let proto::config::Endpoint {
+                name,
+                context,
+                template_id,
+                key_locations,
+                disabled,
+                timeouts,
+                deployment_id: _,
+                deployment_version: _,
+                target,
+            } = proto::config::Endpoint::decode(body)
+                .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
+            if name.is_empty() {
+                return Err(Invalid::new("/name", Code::Missing, "the endpoint has no name"));
+            }
+            let context = Context::parse(&context).ok_or_else(|| {
+                Invalid::new("/context", Code::Malformed, "a context is one to four plain path segments")
+            })?;
+            let template = Uuid::from_slice(&template_id)
+                .map_err(|_| Invalid::new("/template", Code::Malformed, "a template's id has 16 bytes"))?;
+            let key_locations = key_locations
+                .into_iter()
+                .enumerate()
+                .map(|(index, location)| KeyLocation::from_wire(location, index))
+                .collect::<Result<Box<[_]>, _>>()?;
+            if key_locations.is_empty() {
+                // Without a place to look no key could ever be found; the list is never a way to switch keys off.
+                return Err(Invalid::new("/security/apiKey/locations", Code::Missing, "no place to read a key from"));
+            }
+            let target = match target {
+                Some(endpoint::Target::Upstream(upstream)) => ParsedTarget::Upstream(Box::new(upstream.try_into()?)),
+                Some(endpoint::Target::Route(route)) => ParsedTarget::Route(proxy::wire::targets(route)?),
+                None => return Err(Invalid::new("/upstream", Code::Missing, "neither an upstream nor a provider")),
+            };
+            Ok(Self {
+                name: name.into(),
+                context,
+                template,
+                key_locations,
+                disabled,
+                timeouts: timeouts.into(),
+                target,
+            })
+        }
+    }
+}

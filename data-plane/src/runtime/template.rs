@@ -1,0 +1,231 @@
+//! How a vendor's API is spoken, compiled for the request path.
+
+use http::HeaderName;
+use uuid::Uuid;
+
+use crate::dialect::Dialect;
+use crate::dialect::facts;
+use crate::dialect::pointer::Pointers;
+
+/// A template.
+#[derive(Debug)]
+pub struct Template {
+    /// Its id.
+    pub id: Uuid,
+    /// E.g. `openai`.
+    pub name: Box<str>,
+    /// Shape of errors and streams.
+    pub dialect: Dialect,
+    /// Where the vendor reads its credential; `None`: it wants none.
+    pub credential_header: Option<HeaderName>,
+    /// Precedes the credential, e.g. `Bearer `.
+    pub credential_prefix: Box<str>,
+    /// Which answers mean "your stored credential is bad".
+    pub auth_failure: AuthFailure,
+    /// Where the facts of an answer stand; `None`: they are never known.
+    pub answer: Option<facts::Plan>,
+    /// Where the model of a request stands.
+    pub model: ModelPlan,
+    /// Header and query names that vendors of this template read keys from, lower case; never passed on.
+    pub credential_names: Box<[Box<str>]>,
+}
+
+/// A vendor's way of saying that the stored credential is bad.
+#[derive(Debug, Default)]
+pub struct AuthFailure {
+    /// Statuses it uses.
+    pub statuses: Box<[u16]>,
+    /// The body must also contain this; empty: the status is enough.
+    pub body: Box<str>,
+}
+
+/// Where a request names its model.
+#[derive(Debug, Default)]
+pub struct ModelPlan {
+    /// One pointer into the body; empty: not there.
+    pub body: Pointers,
+    /// The model is the path between this text ...
+    pub path_before: Box<str>,
+    /// ... and the first of these, or the end.
+    pub path_after: Box<[Box<str>]>,
+}
+
+impl ModelPlan {
+    /// The model in a vendor path (without the query), as it is written there.
+    pub fn in_path<'a>(&self, path: &'a str) -> Option<&'a str> {
+        if self.path_before.is_empty() {
+            return None;
+        }
+        let start = path.find(&*self.path_before)? + self.path_before.len();
+        let rest = &path[start..];
+        let end = self.path_after.iter().filter_map(|after| rest.find(&**after)).min().unwrap_or(rest.len());
+        (end > 0).then(|| &rest[..end])
+    }
+}
+
+mod wire {
+    use http::HeaderName;
+    use prost::Message as _;
+    use proto::config::{StreamFraming, template};
+    use uuid::Uuid;
+
+    use super::{AuthFailure, Dialect, ModelPlan, Pointers, Template, facts};
+    use crate::runtime::invalid::{Code, Invalid};
+
+    impl Template {
+        pub(in crate::runtime) fn from_wire(id: Uuid, body: &[u8]) -> Result<Self, Invalid> {
+            let proto::config::Template {
+                name,
+                version: _,
+                dialect,
+                credential_header,
+                credential_prefix,
+                auth_failure_status,
+                usage,
+                model,
+                credential_names,
+                auth_failure_body,
+            } = proto::config::Template::decode(body)
+                .map_err(|_| Invalid::new("", Code::Undecodable, "the template cannot be decoded"))?;
+            let dialect = dialect_of(dialect)?;
+            let credential_header = match credential_header.as_str() {
+                "" => None,
+                header => Some(
+                    HeaderName::from_bytes(header.as_bytes())
+                        .map_err(|_| Invalid::new("/credential/header", Code::Malformed, "not a header name"))?,
+                ),
+            };
+            if http::HeaderValue::from_str(&credential_prefix).is_err() {
+                return Err(Invalid::new("/credential/prefix", Code::Malformed, "not fit for a header"));
+            }
+            let statuses = auth_failure_status
+                .into_iter()
+                .map(|status| {
+                    u16::try_from(status)
+                        .ok()
+                        .filter(|status| (400..600).contains(status))
+                        .ok_or_else(|| Invalid::new("/authFailureStatus", Code::Malformed, "not a status of an error"))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let (model, served) = model_plan(model)?;
+            let answer = answer_plan(usage, &served)?;
+            Ok(Self {
+                id,
+                name: name.into(),
+                dialect,
+                credential_header,
+                credential_prefix: credential_prefix.into(),
+                auth_failure: AuthFailure { statuses: statuses.into(), body: auth_failure_body.into() },
+                answer,
+                model,
+                credential_names: credential_names.into_iter().map(|name| name.to_ascii_lowercase().into()).collect(),
+            })
+        }
+    }
+
+    fn dialect_of(dialect: i32) -> Result<Dialect, Invalid> {
+        use proto::config::Dialect as Wire;
+        match Wire::try_from(dialect) {
+            Ok(Wire::Openai) => Ok(Dialect::OpenAi),
+            Ok(Wire::Anthropic) => Ok(Dialect::Anthropic),
+            Ok(Wire::Gemini) => Ok(Dialect::Gemini),
+            Ok(Wire::Mistral) => Ok(Dialect::Mistral),
+            Ok(Wire::Bedrock) => Ok(Dialect::Bedrock),
+            Ok(Wire::Unspecified) | Err(_) => {
+                Err(Invalid::new("/dialect", Code::Unsupported, "this node does not speak the dialect"))
+            }
+        }
+    }
+
+    fn model_plan(model: Option<template::Model>) -> Result<(ModelPlan, Vec<String>), Invalid> {
+        let Some(template::Model { request_body, request_path_before, request_path_after, response_body }) = model
+        else {
+            return Ok((ModelPlan::default(), Vec::new()));
+        };
+        let body = (!request_body.is_empty()).then_some(request_body.as_str());
+        let plan = ModelPlan {
+            body: Pointers::new(body).map_err(|_| bad_pointer("/model/requestBody"))?,
+            path_before: request_path_before.into(),
+            path_after: request_path_after.into_iter().filter(|after| !after.is_empty()).map(Into::into).collect(),
+        };
+        Ok((plan, response_body))
+    }
+
+    fn answer_plan(usage: Option<template::Usage>, model: &[String]) -> Result<Option<facts::Plan>, Invalid> {
+        if usage.is_none() && model.is_empty() {
+            return Ok(None);
+        }
+        let template::Usage {
+            input,
+            output,
+            cached_input,
+            cache_write,
+            reasoning,
+            input_excludes_cached,
+            input_header,
+            output_header,
+            framing,
+            output_excludes_reasoning,
+        } = usage.unwrap_or_default();
+        let framing = match StreamFraming::try_from(framing) {
+            Ok(StreamFraming::Unspecified | StreamFraming::Sse) => facts::Framing::ServerSentEvents,
+            Ok(StreamFraming::AwsEventStream) => facts::Framing::AwsEventStream,
+            Err(_) => {
+                return Err(Invalid::new("/usage/framing", Code::Unsupported, "this node does not know the framing"));
+            }
+        };
+        let places = facts::Places {
+            model,
+            input: &input,
+            output: &output,
+            cached_input: &cached_input,
+            cache_write: &cache_write,
+            reasoning: &reasoning,
+        };
+        let mut plan = facts::Plan::new(&places).map_err(|_| bad_pointer("/usage"))?;
+        plan.input_excludes_cached = input_excludes_cached;
+        plan.output_excludes_reasoning = output_excludes_reasoning;
+        plan.input_header = header(&input_header, "/usage/inputHeader")?;
+        plan.output_header = header(&output_header, "/usage/outputHeader")?;
+        plan.framing = framing;
+        Ok(Some(plan))
+    }
+
+    fn header(name: &str, pointer: &'static str) -> Result<Option<Box<str>>, Invalid> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Invalid::new(pointer, Code::Malformed, "not a header name"))?;
+        Ok(Some(name.as_str().into()))
+    }
+
+    fn bad_pointer(place: &'static str) -> Invalid {
+        Invalid::new(place, Code::Malformed, "not a JSON pointer by names, of at most eight steps")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(before: &str, after: &[&str]) -> ModelPlan {
+        ModelPlan {
+            body: Pointers::default(),
+            path_before: before.into(),
+            path_after: after.iter().map(|text| (*text).into()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_model_is_cut_out_of_the_path() {
+        let gemini = plan("/models/", &[":", "/"]);
+        assert_eq!(gemini.in_path("/v1beta/models/gemini-2.5-flash:generateContent"), Some("gemini-2.5-flash"));
+        assert_eq!(gemini.in_path("/v1beta/models/gemini-2.5-flash"), Some("gemini-2.5-flash"));
+        assert_eq!(gemini.in_path("/v1beta/models"), None);
+        assert_eq!(gemini.in_path("/v1beta/models/"), None);
+        let azure = plan("/openai/deployments/", &["/"]);
+        assert_eq!(azure.in_path("/openai/deployments/my-gpt4o/chat/completions"), Some("my-gpt4o"));
+        assert_eq!(plan("", &[]).in_path("/v1"), None);
+    }
+}
