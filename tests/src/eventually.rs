@@ -14,11 +14,7 @@ pub async fn eventually<T, E: Debug>(what: &str, question: impl AsyncFnMut() -> 
 }
 
 /// As [`eventually`], with a deadline of one's own.
-pub async fn within<T, E: Debug>(
-    deadline: Duration,
-    what: &str,
-    mut question: impl AsyncFnMut() -> Result<T, E>,
-) -> T {
+pub async fn within<T, E: Debug>(deadline: Duration, what: &str, mut question: impl AsyncFnMut() -> Result<T, E>) -> T {
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {

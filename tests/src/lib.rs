@@ -14,13 +14,13 @@ pub mod client;
 mod eventually;
 pub mod postgres;
 mod rest;
-mod stack;
+// mod stack;
 pub mod upstream;
 
 pub use client::Client;
 pub use eventually::{eventually, within};
 pub use rest::{Rest, Told};
-pub use stack::Stack;
+// pub use stack::Stack;
 pub use upstream::{Answer, Gate, Upstream, Vendor};
 
 /// Every vendor credential in a test begins with this, so that a leak is seen wherever it turns up.

@@ -14,7 +14,9 @@ const VARIABLE: &str = "LOCKGATE_TEST_POSTGRES";
 /// A fresh, empty database in the cluster of this test run. It goes when the cluster goes.
 pub fn database() -> String {
     let server = std::env::var(VARIABLE).unwrap_or_else(|_| {
-        panic!("{VARIABLE} is not set: run the tests with `cargo nextest run`, which starts a private Postgres for them")
+        panic!(
+            "{VARIABLE} is not set: run the tests with `cargo nextest run`, which starts a private Postgres for them"
+        )
     });
     create_database(&server)
 }

@@ -27,12 +27,12 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::{answer::Step, wire::Socket};
 pub use self::{
     answer::{Answer, Gate},
     vendor::Vendor,
     wire::Request,
 };
-use self::{answer::Step, wire::Socket};
 use crate::{CREDENTIAL_MARK, KEY_MARK, within};
 
 /// How an exchange ended, seen from the vendor's side.
@@ -179,7 +179,7 @@ impl Upstream {
     /// The one request there was.
     pub fn the_one(&self) -> Seen {
         let mut seen = self.seen();
-        assert_eq!(seen.len(), 1, "exactly one request must have arrived, not {:#?}", seen);
+        assert_eq!(seen.len(), 1, "exactly one request must have arrived, not {seen:#?}");
         seen.remove(0)
     }
 
@@ -228,7 +228,11 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         let breaches = self.breaches();
-        assert!(breaches.is_empty() || std::thread::panicking(), "at the {} upstream: {breaches:#?}", self.vendor().name());
+        assert!(
+            breaches.is_empty() || std::thread::panicking(),
+            "at the {} upstream: {breaches:#?}",
+            self.vendor().name()
+        );
     }
 }
 

@@ -116,8 +116,12 @@ impl Vendor {
         };
         let body = match self {
             Self::OpenAi => json!({"error": {"message": message, "type": kind, "param": null, "code": null}}),
-            Self::Azure => json!({"error": {"message": message, "code": status.to_string(), "type": null, "param": null}}),
-            Self::Anthropic => json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_vendor"}),
+            Self::Azure => {
+                json!({"error": {"message": message, "code": status.to_string(), "type": null, "param": null}})
+            }
+            Self::Anthropic => {
+                json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_vendor"})
+            }
             Self::Gemini => {
                 let name = match status {
                     400 => "INVALID_ARGUMENT",
@@ -330,7 +334,8 @@ impl Vendor {
                 });
             }
             Self::Azure => {
-                let Some(version) = request.query().split('&').find_map(|pair| pair.strip_prefix("api-version=")) else {
+                let Some(version) = request.query().split('&').find_map(|pair| pair.strip_prefix("api-version="))
+                else {
                     return refuse(404, "Resource not found");
                 };
                 // The first version that knows the field; versions are dates and compare as text.

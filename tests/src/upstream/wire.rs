@@ -111,7 +111,8 @@ async fn read_chunked(stream: &mut impl Socket, buffer: &mut BytesMut) -> io::Re
     let mut body = BytesMut::new();
     loop {
         let size = line(stream, buffer).await?;
-        let size = usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16).map_err(io::Error::other)?;
+        let size =
+            usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16).map_err(io::Error::other)?;
         if size == 0 {
             // Trailers, up to the empty line.
             while !line(stream, buffer).await?.is_empty() {}

@@ -1,0 +1,3 @@
+//! Stories of the whole product: a control plane, a data plane and a vendor, over real sockets.
+
+mod harness;
