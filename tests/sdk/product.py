@@ -32,6 +32,10 @@ class Vendors:
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self._do(do="always", vendor=vendor, error=status, message=message, headers=headers)
 
+    def refuse_credential(self, vendor):
+        """Answers every request as this vendor answers a bad credential."""
+        self._do(do="always", vendor=vendor, bad_credential=True)
+
     def hold_after(self, vendor, events):
         """Sends the first events of a stream and then nothing more."""
         self._do(do="always", vendor=vendor, hold_after=events)

@@ -6,6 +6,7 @@
 //! ```text
 //! {"do": "always", "vendor": "openai", "error": 429, "message": "slow down", "headers": {"retry-after": "7"}}
 //! {"do": "always", "vendor": "openai", "hold_after": 2}        the first events of a stream, then nothing more
+//! {"do": "always", "vendor": "openai", "bad_credential": true}     as this vendor says it
 //! {"do": "usual",  "vendor": "openai"}                         like the vendor again
 //! {"do": "seen",   "vendor": "openai"}                         every request since the last time this was asked
 //! {"do": "breaches"}                                           what no gateway may do and this one did
@@ -76,6 +77,9 @@ fn answer(command: &Value, vendor: Vendor) -> anyhow::Result<Answer> {
     if let Some(count) = command["hold_after"].as_u64() {
         let events = vendor.chat_events(true).into_iter().take(usize::try_from(count)?);
         return Ok(events.fold(Answer::stream(), Answer::piece).hang());
+    }
+    if command["bad_credential"] == true {
+        return Ok(vendor.bad_credential());
     }
     let status = u16::try_from(command["error"].as_u64().ok_or_else(|| anyhow::anyhow!("what should it answer?"))?)?;
     let mut answer = vendor.error(status, command["message"].as_str().unwrap_or("no"));
