@@ -1,0 +1,37 @@
+# Lockgate's commands. `make` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help run console test check bench
+
+# Arguments for the program behind a target: make run ARGS="--api-listen 127.0.0.1:9090"
+ARGS ?=
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+# The console is embedded in the binary, so it is built first. The release profile is what production runs; the first
+# build takes some minutes, later ones seconds. `make run PROFILE=dev` builds faster and runs slower.
+PROFILE ?= release
+run: console ## Build everything and start Lockgate on this machine, with a sample upstream
+	cargo run --locked --profile $(PROFILE) --bin lockgate -- dev $(ARGS)
+
+# npm installs exactly what the lock file names, and only when that has changed.
+web/node_modules/.installed-lock.json: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	cp $< $@
+
+console: web/node_modules/.installed-lock.json ## Build the console into web/dist
+	cd web && npm run build
+
+test: ## Run every test on SQLite and on Postgres, and print the totals
+	python3 tests/run.py $(ARGS)
+
+check: ## Check format, lints, documentation and dependencies, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
+	cargo deny --log-level error check bans licenses sources
+
+bench: ## Measure what the data plane adds to a request: latency and CPU against going direct
+	cargo run --locked --release -p tests --bin load -- $(ARGS)
