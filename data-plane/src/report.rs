@@ -1,0 +1,316 @@
+//! Usage on its way to the ledger: one record per authenticated request, handed over without waiting, numbered,
+//! spooled, sent on a stream of its own and kept until the control plane has committed it.
+//!
+//! What is lost, and only this, is counted and said aloud: records beyond a full queue or a full spool, and those
+//! that a disk gave back damaged.
+
+mod spool;
+mod wire;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use proto::usage::{UsageAck, UsageBatch, UsageRecord, usage_ingest_client::UsageIngestClient};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use uuid::Uuid;
+
+use self::spool::{Bounds, Number, Spool, Unreadable};
+use crate::{
+    link::{Link, LinkError, MAX_MESSAGE, backoff::Backoff},
+    pipeline::account::Record,
+};
+
+/// Records between the requests and the spool; a record is a few hundred bytes.
+const QUEUE: usize = 16_384;
+/// Records in one batch at most; far below the largest message.
+const BATCH: usize = 512;
+/// How long a batch waits for company.
+const GATHER: Duration = Duration::from_millis(100);
+/// Batches on the wire that are not yet acknowledged.
+const WINDOW: usize = 8;
+/// An acknowledgement is a commit; one that takes this long is a broken stream.
+const ACK: Duration = Duration::from_secs(30);
+const OPEN: Duration = Duration::from_secs(10);
+/// How long a stopping node tries to hand over what it has. The rest waits on disk.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What reporting needs.
+#[derive(Debug)]
+pub struct Options {
+    /// The way to the control plane.
+    pub link: Link,
+    /// Name of the node.
+    pub node: String,
+    /// New at every start of the process; later ones sort after earlier ones (`UUIDv7`).
+    pub boot: Uuid,
+    /// Where batches wait; made when first needed.
+    pub directory: PathBuf,
+}
+
+/// Figures for metrics. Never reset within a process.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Records handed over.
+    pub recorded: AtomicU64,
+    /// Records of this process that the control plane has committed.
+    pub committed: AtomicU64,
+    /// Records that will never reach the ledger.
+    pub lost: AtomicU64,
+}
+
+/// Takes records from requests. Cheap to clone; never waits.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    queue: mpsc::Sender<UsageRecord>,
+    counters: Arc<Counters>,
+}
+
+impl Reporter {
+    /// Hands one record over. Beyond a full queue (the disk stands still and thousands wait) it is lost and counted.
+    pub fn record(&self, record: Record) {
+        self.counters.recorded.fetch_add(1, Ordering::Relaxed);
+        if self.queue.try_send(wire::usage_record(record)).is_err() {
+            lose(&self.counters, 1, "the queue before the spool is full");
+        }
+    }
+
+    /// What was recorded, committed and lost.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// The tasks behind a [`Reporter`].
+#[derive(Debug)]
+pub struct Reporting {
+    stop: CancellationToken,
+    writer: JoinHandle<()>,
+    sender: JoinHandle<()>,
+}
+
+impl Reporting {
+    /// Writes down what was recorded, gives the control plane a moment to take it, and ends the tasks. Call it when no
+    /// request runs any more: what is recorded afterwards is lost.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        for task in [self.writer, self.sender] {
+            if task.await.is_err() {
+                tracing::error!("reporting usage ended in a panic");
+            }
+        }
+    }
+}
+
+/// Opens the spool and starts to send. Returns at once with a working [`Reporter`], whatever the link or disk do.
+pub async fn start(options: Options) -> (Reporter, Reporting) {
+    start_within(options, Bounds::default()).await
+}
+
+async fn start_within(options: Options, bounds: Bounds) -> (Reporter, Reporting) {
+    let Options { link, node, boot, directory } = options;
+    let (queue, records) = mpsc::channel(QUEUE);
+    let counters = Arc::new(Counters::default());
+    let reporter = Reporter { queue, counters: counters.clone() };
+    let opened = tokio::task::spawn_blocking(move || Spool::open(directory, node, boot, bounds)).await;
+    let spool = Arc::new(Shared {
+        spool: Mutex::new(opened.expect("opening the spool reports its errors and does not panic")),
+        grown: Notify::new(),
+        counters,
+    });
+    let stop = CancellationToken::new();
+    // The sender stops only after the writer has written the last record.
+    let written = CancellationToken::new();
+    let writer = tokio::spawn(write(records, spool.clone(), stop.clone(), written.clone()));
+    let sender = tokio::spawn(Sender { link, spool }.run(written));
+    (reporter, Reporting { stop, writer, sender })
+}
+
+struct Shared {
+    spool: Mutex<Spool>,
+    grown: Notify,
+    counters: Arc<Counters>,
+}
+
+impl Shared {
+    /// Runs on a blocking thread: the spool reads and writes files.
+    async fn with<T: Send + 'static>(self: &Arc<Self>, work: impl FnOnce(&mut Spool) -> T + Send + 'static) -> T {
+        let shared = self.clone();
+        let done =
+            tokio::task::spawn_blocking(move || work(&mut shared.spool.lock().unwrap_or_else(PoisonError::into_inner)));
+        done.await.expect("the spool reports its errors and does not panic")
+    }
+}
+
+/// Gathers records into batches and spools them, until stopped and empty.
+async fn write(
+    mut records: mpsc::Receiver<UsageRecord>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    written: CancellationToken,
+) {
+    let _written = written.drop_guard();
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            count = records.recv_many(&mut batch, BATCH) => if count == 0 { return },
+            () = stop.cancelled() => records.close(),
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        if batch.len() < BATCH && !records.is_closed() {
+            let gather = async { while batch.len() < BATCH && records.recv_many(&mut batch, BATCH).await > 0 {} };
+            tokio::select! {
+                _ = timeout(GATHER, gather) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        let count = batch.len() as u64;
+        if shared.with(move |spool| spool.append(batch)).await.is_err() {
+            lose(&shared.counters, count, "the spool is full");
+        }
+        shared.grown.notify_one();
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the control plane ended the stream: {0}")]
+    Ended(String),
+    #[error("the control plane did not answer in time")]
+    Silent,
+}
+
+struct Sender {
+    link: Link,
+    spool: Arc<Shared>,
+}
+
+impl Sender {
+    async fn run(self, written: CancellationToken) {
+        let farewell = async {
+            written.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::pin!(farewell);
+        let mut backoff = Backoff::default();
+        loop {
+            let started = Instant::now();
+            let ended = tokio::select! {
+                ended = self.send(&written) => ended,
+                () = &mut farewell => return,
+            };
+            let Err(error) = ended else { return };
+            if written.is_cancelled() {
+                return;
+            }
+            let pause = backoff.since(started);
+            tracing::debug!(retry_ms = pause.as_millis(), "usage waits: {error}");
+            tokio::select! {
+                () = written.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One stream; `Ok` when everything is written, sent and acknowledged.
+    async fn send(&self, written: &CancellationToken) -> Result<(), SendError> {
+        // Nothing to say, nothing to dial.
+        while self.spool.with(|spool| spool.len()).await == 0 {
+            tokio::select! {
+                () = self.spool.grown.notified() => {}
+                () = written.cancelled() => {
+                    if self.spool.with(|spool| spool.len()).await == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let (batches, mut acks) = self.open().await?;
+        // Batches sent on this stream and not acknowledged: the first ones of the spool.
+        let mut in_flight = 0;
+        loop {
+            while in_flight < WINDOW {
+                match self.spool.with(move |spool| spool.get(in_flight)).await {
+                    None => break,
+                    Some(Ok(batch)) => {
+                        batches.send(batch).await.map_err(|_| SendError::Ended("end of stream".to_owned()))?;
+                        in_flight += 1;
+                    }
+                    Some(Err(Unreadable { records })) => {
+                        lose(&self.spool.counters, records, "a spooled batch could not be read");
+                    }
+                }
+            }
+            if in_flight == 0 {
+                tokio::select! {
+                    () = self.spool.grown.notified() => {}
+                    () = written.cancelled() => if self.spool.with(|spool| spool.len()).await == 0 { return Ok(()) },
+                    ended = acks.message() => return Err(ended_error(ended)),
+                }
+                continue;
+            }
+            let ack = tokio::select! {
+                ack = timeout(ACK, acks.message()) => ack.map_err(|_| SendError::Silent)?,
+                () = self.spool.grown.notified(), if in_flight < WINDOW => continue,
+            };
+            match ack {
+                Ok(Some(UsageAck { boot, seq })) => {
+                    let boot = Uuid::from_slice(&boot).map_err(|_| SendError::Ended("malformed ack".to_owned()))?;
+                    in_flight = in_flight.saturating_sub(self.acknowledge(Number { boot, seq }).await);
+                }
+                ended => return Err(ended_error(ended)),
+            }
+        }
+    }
+
+    /// How many of the batches in flight this settles.
+    async fn acknowledge(&self, number: Number) -> usize {
+        let settled = self.spool.with(move |spool| spool.acknowledge(number)).await;
+        self.spool.counters.committed.fetch_add(settled.records, Ordering::Relaxed);
+        settled.batches
+    }
+
+    async fn open(&self) -> Result<(mpsc::Sender<UsageBatch>, Streaming<UsageAck>), SendError> {
+        let channel = self.link.connect().await?;
+        let mut client = UsageIngestClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let (batches, outgoing) = mpsc::channel(WINDOW);
+        let request = self.link.request(ReceiverStream::new(outgoing));
+        let answer = timeout(OPEN, client.report(request)).await.map_err(|_| SendError::Silent)?;
+        let acks = answer.map_err(|status| SendError::Ended(status.to_string()))?.into_inner();
+        Ok((batches, acks))
+    }
+}
+
+fn ended_error(ended: Result<Option<UsageAck>, tonic::Status>) -> SendError {
+    match ended {
+        Ok(_) => SendError::Ended("end of stream".to_owned()),
+        Err(status) => SendError::Ended(format!("{:?}: {}", status.code(), status.message())),
+    }
+}
+
+fn lose(counters: &Counters, records: u64, why: &str) {
+    let lost = counters.lost.fetch_add(records, Ordering::Relaxed) + records;
+    // Once per doubling: a flood of losses must not become a flood of lines.
+    if lost.next_power_of_two() > (lost - records).next_power_of_two() || lost == records {
+        tracing::error!(lost, "usage records are lost: {why}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Writes a record as a message. Exhaustive: a field that is forgotten here does not compile.
+
+use proto::usage::{Outcome as WireOutcome, UsageRecord};
+use uuid::Uuid;
+
+use crate::pipeline::account::{Outcome, Record};
+
+pub(super) fn usage_record(record: Record) -> UsageRecord {
+    let Record {
+        id,
+        started_at_us,
+        endpoint_id,
+        provider_id,
+        api_key_id,
+        admitted,
+        outcome,
+        refusal,
+        status,
+        upstream_status,
+        requested_model,
+        served_model,
+        input_tokens,
+        output_tokens,
+        cached_input_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+        duration_us,
+        first_byte_us,
+        streamed,
+        request_bytes,
+        response_bytes,
+        method,
+        path,
+        revision,
+    } = record;
+    UsageRecord {
+        id: bytes_of(id),
+        started_at_us,
+        endpoint_id: bytes_of(endpoint_id),
+        provider_id: provider_id.map(bytes_of).unwrap_or_default(),
+        api_key_id: bytes_of(api_key_id),
+        admitted,
+        outcome: self::outcome(outcome).into(),
+        refusal: refusal.unwrap_or_default().to_owned(),
+        status: status.map_or(0, u32::from),
+        upstream_status: upstream_status.map_or(0, u32::from),
+        requested_model: requested_model.map(String::from).unwrap_or_default(),
+        served_model: served_model.map(String::from).unwrap_or_default(),
+        input_tokens,
+        output_tokens,
+        cached_input_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+        duration_us,
+        first_byte_us,
+        streamed,
+        request_bytes,
+        response_bytes,
+        method: method.into(),
+        path: path.into(),
+        revision,
+    }
+}
+
+fn bytes_of(id: Uuid) -> bytes::Bytes {
+    id.into_bytes().to_vec().into()
+}
+
+fn outcome(outcome: Outcome) -> WireOutcome {
+    match outcome {
+        Outcome::Answered => WireOutcome::Answered,
+        Outcome::Refused => WireOutcome::Refused,
+        Outcome::VendorError => WireOutcome::VendorError,
+        Outcome::UpstreamFailed => WireOutcome::UpstreamFailed,
+        Outcome::UpstreamBroken => WireOutcome::UpstreamBroken,
+        Outcome::ClientGone => WireOutcome::ClientGone,
+        Outcome::Drained => WireOutcome::Drained,
+    }
+}
