@@ -2,7 +2,10 @@
 
 pub mod config;
 pub mod dialect;
+pub mod follow;
+pub mod link;
 pub mod pipeline;
+pub mod report;
 pub mod runtime;
 
 pub use config::Config;

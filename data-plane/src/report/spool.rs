@@ -164,7 +164,8 @@ impl Spool {
     }
 
     /// Bytes that wait on disk and in memory.
-    pub(crate) fn bytes(&self) -> u64 {
+    #[cfg(test)]
+    fn bytes(&self) -> u64 {
         self.disk_used + self.memory_used
     }
 
