@@ -1,5 +1,20 @@
 //! The domain's vocabulary: pure types and rules, one file per noun. No IO, no SQL, no HTTP.
 
+pub mod api_key;
+pub mod context;
+pub mod deployment;
+pub mod duration;
+pub mod endpoint;
 pub mod error;
+pub mod gateway;
 pub mod id;
+pub mod key_location;
+pub mod name;
+pub mod provider;
+pub mod proxy;
+pub mod resource;
 pub mod role;
+pub mod secret;
+pub mod security;
+pub mod template;
+pub mod upstream;

@@ -2,6 +2,7 @@
 //! [`Transaction`] that hold SQL and no rules of their own beyond what the rows must satisfy.
 
 pub mod audit;
+pub mod catalog;
 pub mod change;
 pub mod engine;
 pub mod installation;

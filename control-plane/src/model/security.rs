@@ -1,0 +1,194 @@
+//! What guards an endpoint, and the parts of an endpoint that every kind has alike.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema};
+
+use super::duration::Duration;
+use super::error::Violation;
+use super::key_location::{self, KeyLocation};
+
+/// How callers prove themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Security {
+    /// By a gateway API key.
+    #[serde(default)]
+    pub api_key: ApiKeySecurity,
+}
+
+/// Where a gateway API key may travel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApiKeySecurity {
+    /// In order; the first that carries a value decides. Empty or absent when written: the template's.
+    #[serde(default)]
+    pub locations: Vec<KeyLocation>,
+}
+
+impl Security {
+    /// The template's locations where none were given, then the checks.
+    pub fn accept(&mut self, default: &[KeyLocation], violations: &mut Vec<Violation>) {
+        if self.api_key.locations.is_empty() {
+            default.clone_into(&mut self.api_key.locations);
+        }
+        key_location::check(&self.api_key.locations, "/security/apiKey/locations", violations);
+    }
+}
+
+/// How long a gateway waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Timeouts {
+    /// For a connection to the upstream, TLS included; 5 s by default.
+    #[serde(default = "Timeouts::connect")]
+    pub connect: Duration,
+    /// From the request's end to the first byte of the answer; 600 s by default, as reasoning models answer late.
+    #[serde(default = "Timeouts::first_byte")]
+    pub first_byte: Duration,
+    /// Between two bytes of an answer; 300 s by default.
+    #[serde(default = "Timeouts::idle")]
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Self::connect(), first_byte: Self::first_byte(), idle: Self::idle() }
+    }
+}
+
+impl Timeouts {
+    const fn connect() -> Duration {
+        Duration::from_secs(5)
+    }
+
+    const fn first_byte() -> Duration {
+        Duration::from_secs(600)
+    }
+
+    const fn idle() -> Duration {
+        Duration::from_secs(300)
+    }
+
+    /// Neither nothing nor forever.
+    pub fn check(&self, violations: &mut Vec<Violation>) {
+        let limits = [
+            ("connect", self.connect, Duration::from_secs(60)),
+            ("firstByte", self.first_byte, Duration::from_secs(3600)),
+            ("idle", self.idle, Duration::from_secs(3600)),
+        ];
+        for (member, value, most) in limits {
+            if value < Duration::from_millis(10) || value > most {
+                let message = format!("must be between 10ms and {most}");
+                violations.push(Violation::invalid(format!("/timeouts/{member}"), message));
+            }
+        }
+    }
+}
+
+/// Which requests an endpoint lets through at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessControl {
+    /// What holds for everything that no exception names.
+    #[serde(default)]
+    pub mode: AccessMode,
+    /// What the mode does not hold for.
+    #[serde(default)]
+    pub exceptions: Vec<AccessException>,
+}
+
+/// What holds for requests in general.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AccessMode {
+    /// Everything passes but the exceptions.
+    #[default]
+    AllowAll,
+    /// Nothing passes but the exceptions.
+    DenyAll,
+}
+
+/// Paths and methods that are an exception.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessException {
+    /// Of the vendor, with `{param}` and a trailing `/*`.
+    pub path: String,
+    /// Empty: all.
+    #[serde(default)]
+    pub methods: Vec<String>,
+}
+
+/// Which models may be asked for, under which names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Models {
+    /// Empty: all.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Name asked for to name sent.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
+}
+
+/// A field whose shape is not settled: only its absence is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reserved(Value);
+
+impl Reserved {
+    /// Null, `{}` and `[]` say nothing.
+    pub fn is_empty(&self) -> bool {
+        match &self.0 {
+            Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(members) => members.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        }
+    }
+}
+
+impl utoipa::PartialSchema for Reserved {
+    fn schema() -> utoipa::openapi::RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::SchemaType::AnyValue)
+            .description(Some("Not supported yet: anything but an empty value is refused."))
+            .into()
+    }
+}
+
+impl ToSchema for Reserved {}
+
+/// What nothing enforces yet is refused, never stored and ignored.
+pub fn refuse_unenforced(
+    access_control: &AccessControl,
+    models: &Models,
+    reserved: [(&str, &Reserved); 3],
+    violations: &mut Vec<Violation>,
+) {
+    if *access_control != AccessControl::default() {
+        violations.push(Violation::not_supported("/accessControl"));
+    }
+    if *models != Models::default() {
+        violations.push(Violation::not_supported("/models"));
+    }
+    for (member, value) in reserved {
+        if !value.is_empty() {
+            violations.push(Violation::not_supported(format!("/{member}")));
+        }
+    }
+}
+
+/// Texts for people.
+pub fn check_texts(display_name: &str, description: &str, violations: &mut Vec<Violation>) {
+    for (member, text, most) in [("displayName", display_name, 100), ("description", description, 1000)] {
+        if text.chars().count() > most || text.chars().any(|letter| letter.is_control() && letter != '\n') {
+            let message = format!("must be at most {most} characters, none of them control characters");
+            violations.push(Violation::invalid(format!("/{member}"), message));
+        }
+    }
+}
