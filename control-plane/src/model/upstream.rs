@@ -98,7 +98,11 @@ pub fn accept_url(written: &str, template: &TemplateSpec, networks: &[IpNet]) ->
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("must not hold a query or fragment");
     }
-    if url.path().contains("//") || url.path().contains('%') || written.contains('\\') {
+    // On the text as written: the parser repairs what we would rather refuse.
+    let path = written.split_once("://").map_or("", |(_, rest)| rest);
+    let dots = path.split('/').any(|segment| segment == "." || segment == "..");
+    let odd = |letter: char| letter.is_ascii_whitespace() || letter.is_control() || matches!(letter, '%' | '\\');
+    if path.contains("//") || dots || written.contains(odd) {
         return refuse("must have a plain path");
     }
     let Some(host) = url.host() else { return refuse("must name a host") };
