@@ -1,8 +1,17 @@
 //! The control plane: the store of record, the REST API and console on it, and the link that feeds the nodes.
 
 pub mod api;
+pub mod config;
+pub mod listener;
 pub mod model;
+pub mod password;
 pub mod random;
 pub mod seal;
 pub mod sensitive;
+pub mod server;
 pub mod store;
+pub mod telemetry;
+pub mod web;
+
+pub use config::Config;
+pub use server::{Error, Handle, LocalAdmin, run, start};

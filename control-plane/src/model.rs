@@ -9,6 +9,7 @@ pub mod error;
 pub mod gateway;
 pub mod id;
 pub mod key_location;
+pub mod member;
 pub mod name;
 pub mod provider;
 pub mod proxy;

