@@ -1,6 +1,7 @@
 //! The REST API. Handlers are short: who, what, one call, one answer; no SQL, no rules. Only this room names axum.
 
 pub mod actor;
+pub mod audit;
 pub mod bootstrap;
 pub mod extract;
 pub mod health;
@@ -9,3 +10,5 @@ pub mod problem;
 pub mod router;
 pub mod session;
 pub mod site;
+pub mod token;
+pub mod user;

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::site::Site;
-use super::{actor, bootstrap, health, problem, session};
+use super::{actor, audit, bootstrap, health, problem, session, token, user};
 use crate::password::Passwords;
 use crate::seal::Keyring;
 use crate::store::Store;
@@ -62,6 +62,11 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(session::get, session::create, session::remove))
         .routes(routes!(bootstrap::get, bootstrap::create))
+        .routes(routes!(user::list, user::create))
+        .routes(routes!(user::get, user::replace, user::remove))
+        .routes(routes!(token::list, token::create))
+        .routes(routes!(token::remove))
+        .routes(routes!(audit::list))
 }
 
 fn surface() -> (Router<App>, utoipa::openapi::OpenApi) {

@@ -99,19 +99,22 @@ pub async fn create(
     })
 }
 
-/// Of one member, after the id `after`, in order of ids; at most `limit`.
+/// Of one member, after the id `after`, in order of ids; at most `limit`. `search` is a part of the name, lower case.
 pub async fn list(
     engine: &Engine,
     organization_id: Uuid,
     member_id: Uuid,
     after: Option<Uuid>,
+    search: &str,
     limit: i64,
 ) -> Result<Vec<AccessToken>, Error> {
     Ok(run!(engine, connection => sqlx::query_as(
             "SELECT id, name, last4, created_at, expires_at, last_used_at FROM access_token \
-             WHERE organization_id = $1 AND member_id = $2 AND id > $3 ORDER BY id LIMIT $4",
+             WHERE organization_id = $1 AND member_id = $2 AND id > $3 AND lower(name) LIKE $4 ESCAPE '\\' \
+             ORDER BY id LIMIT $5",
         )
-        .bind(organization_id).bind(member_id).bind(after.unwrap_or(Uuid::nil())).bind(limit)
+        .bind(organization_id).bind(member_id).bind(after.unwrap_or(Uuid::nil()))
+        .bind(super::contains(search)).bind(limit)
         .fetch_all(connection).await)?)
 }
 
