@@ -1,0 +1,22 @@
+/** Lists that come in pages: one shape for all nouns. */
+import { infiniteQueryOptions } from "@tanstack/react-query";
+import type { Page } from "./types";
+
+/** Query options of a paged list; `load` fetches one page from a cursor. */
+export const pages = <T>(
+  key: readonly unknown[],
+  load: (cursor: string | undefined, signal: AbortSignal) => Promise<Page<T>>,
+) =>
+  infiniteQueryOptions({
+    queryKey: key,
+    queryFn: ({ pageParam, signal }) => load(pageParam, signal),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last: Page<T>) => last.nextCursor ?? undefined,
+  });
+
+/** Leaves out members that say nothing, so that they do not become empty query parameters. */
+export function given<T extends object>(query: T): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(query).filter(([, value]) => value !== undefined && value !== "" && value !== null),
+  ) as Partial<T>;
+}

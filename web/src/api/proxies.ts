@@ -1,0 +1,72 @@
+/** LLM proxies: endpoints of one app or agent over a provider. */
+import { queryOptions } from "@tanstack/react-query";
+import { client, ifMatch, unwrap } from "./client";
+import { given, pages } from "./list";
+import type { KeyLocation, Page, Proxy, Timeouts } from "./types";
+
+export const proxiesQuery = (q = "") =>
+  pages<Proxy>(["proxies", "list", { q }], (cursor, signal) =>
+    unwrap<Page<Proxy>>(
+      client.GET("/api/v1/llm-proxies", { params: { query: given({ q, cursor, limit: 50 }) }, signal }),
+    ),
+  );
+
+export const loadProxy = (name: string, signal?: AbortSignal): Promise<Proxy> =>
+  unwrap<Proxy>(
+    client.GET("/api/v1/llm-proxies/{proxy}", {
+      params: { path: { proxy: name } },
+      ...(signal === undefined ? {} : { signal }),
+    }),
+  );
+
+export const proxyQuery = (name: string) =>
+  queryOptions({
+    queryKey: ["proxies", "one", name],
+    queryFn: ({ signal }) => loadProxy(name, signal),
+  });
+
+/** The provider behind a proxy. */
+export const providerOf = (proxy: Proxy): string => proxy.provider ?? proxy.targets?.[0]?.provider ?? "";
+
+export interface NewProxy {
+  name: string;
+  context: string;
+  provider: string;
+  displayName?: string;
+}
+
+export const createProxy = (body: NewProxy): Promise<Proxy> =>
+  unwrap<Proxy>(client.POST("/api/v1/llm-proxies", { body }));
+
+/** What of a proxy may be changed; what is left out stays as it was read. */
+export interface ProxyChange {
+  displayName?: string;
+  description?: string;
+  context?: string;
+  disabled?: boolean;
+  timeouts?: Timeouts;
+  security?: { apiKey: { locations: KeyLocation[] } };
+  provider?: string;
+}
+
+/** Replaces a proxy, provided nobody changed it since it was read. */
+export const replaceProxy = (read: Proxy, change: ProxyChange): Promise<Proxy> =>
+  unwrap<Proxy>(
+    client.PUT("/api/v1/llm-proxies/{proxy}", {
+      params: { path: { proxy: read.name }, header: { "If-Match": ifMatch(read.revision) } },
+      body: { ...specOf(read), ...change },
+    }),
+  );
+
+export const removeProxy = (read: Proxy): Promise<unknown> =>
+  unwrap<unknown>(
+    client.DELETE("/api/v1/llm-proxies/{proxy}", {
+      params: { path: { proxy: read.name }, header: { "If-Match": ifMatch(read.revision) } },
+    }),
+  );
+
+/** What may be sent back: all that was read, except what was said about that one answer. */
+function specOf(read: Proxy) {
+  const { warnings: _warnings, kind: _kind, ...spec } = read as Proxy & { kind?: string };
+  return spec;
+}

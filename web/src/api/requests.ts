@@ -1,0 +1,23 @@
+/** The request log: one row per authenticated request, newest first. */
+import { client, unwrap } from "./client";
+import { given, pages } from "./list";
+import type { Page, RequestRow } from "./types";
+
+export interface RequestFilter {
+  endpoint?: string | undefined;
+  key?: string | undefined;
+  outcome?: string | undefined;
+}
+
+export const requestsQuery = (filter: RequestFilter, limit = 50) =>
+  pages<RequestRow>(["requests", "list", given(filter), limit], (cursor, signal) =>
+    unwrap<Page<RequestRow>>(
+      client.GET("/api/v1/requests", { params: { query: given({ ...filter, cursor, limit }) }, signal }),
+    ),
+  );
+
+/** Whether a row belongs to a filtered list. */
+export const matches = (row: RequestRow, filter: RequestFilter): boolean =>
+  (filter.endpoint === undefined || row.endpoint === filter.endpoint) &&
+  (filter.key === undefined || row.key === filter.key) &&
+  (filter.outcome === undefined || row.outcome === filter.outcome);

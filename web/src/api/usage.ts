@@ -1,0 +1,49 @@
+/** Usage, added up: who used how much of what. */
+import { keepPreviousData, queryOptions } from "@tanstack/react-query";
+import { client, unwrap } from "./client";
+import type { Usage } from "./types";
+
+export type UsageGroup = "key" | "endpoint" | "model";
+export type UsageRange = "1h" | "24h" | "7d" | "30d";
+
+const minutes: Record<UsageRange, number> = { "1h": 60, "24h": 1_440, "7d": 10_080, "30d": 43_200 };
+
+/** The start of a range that ends now. */
+export const rangeStart = (range: UsageRange, now: number): string =>
+  new Date(now - minutes[range] * 60_000).toISOString();
+
+const load = (range: UsageRange, groupBy: string | undefined, interval: string, signal: AbortSignal) => {
+  const now = Date.now();
+  const query = {
+    from: rangeStart(range, now),
+    to: new Date(now).toISOString(),
+    interval,
+    ...(groupBy === undefined ? {} : { groupBy }),
+  };
+  return unwrap<Usage>(client.GET("/api/v1/usage", { params: { query }, signal }));
+};
+
+/** Totals of a range by key, endpoint or model. */
+export const usageQuery = (range: UsageRange, groupBy: UsageGroup) =>
+  queryOptions({
+    queryKey: ["usage", range, groupBy],
+    queryFn: ({ signal }) => load(range, groupBy, "none", signal),
+    placeholderData: keepPreviousData,
+  });
+
+const intervals: Record<UsageRange, "minute" | "hour" | "day"> = {
+  "1h": "minute",
+  "24h": "hour",
+  "7d": "day",
+  "30d": "day",
+};
+
+export const intervalOf = (range: UsageRange) => intervals[range];
+
+/** The course of a range over time. */
+export const usageSeriesQuery = (range: UsageRange) =>
+  queryOptions({
+    queryKey: ["usage", range, "series"],
+    queryFn: ({ signal }) => load(range, undefined, intervals[range], signal),
+    placeholderData: keepPreviousData,
+  });

@@ -1,0 +1,90 @@
+/** Rows of the request log. */
+import { Link } from "@tanstack/react-router";
+import type { RequestRow } from "../api/types";
+import { messages } from "../messages";
+import { paths } from "../paths";
+import { Badge } from "../ui/badge";
+import type { Tone } from "../ui/badge";
+import { formatClock, formatDateTime, formatDuration, formatNumber } from "../ui/format";
+import { Table } from "../ui/table";
+import type { Column } from "../ui/table";
+
+const m = messages.requests;
+
+/** Unknown is said as such, never as zero. */
+export const count = (value: number | null | undefined): string => (value == null ? "–" : formatNumber(value));
+
+const tones: Record<string, Tone | undefined> = {
+  answered: "success",
+  refused: "warning",
+  vendor_error: "warning",
+  upstream_failed: "danger",
+  upstream_broken: "danger",
+};
+
+export function Outcome({ row }: { row: RequestRow }) {
+  const text = m.outcomes[row.outcome] ?? row.outcome;
+  return <Badge tone={tones[row.outcome] ?? "neutral"}>{row.status ? `${String(row.status)} ${text}` : text}</Badge>;
+}
+
+const columns: Column<RequestRow>[] = [
+  {
+    id: "at",
+    header: m.columns.at,
+    main: true,
+    cell: (row) => (
+      <Link to={paths.requests} search={(before: object) => ({ ...before, request: row.id })}>
+        <time dateTime={row.at} title={formatDateTime(row.at)} className="nowrap number">
+          {formatClock(row.at)}
+        </time>
+      </Link>
+    ),
+  },
+  { id: "endpoint", header: m.columns.endpoint, cell: (row) => row.endpoint ?? "–" },
+  {
+    id: "model",
+    header: m.columns.model,
+    cell: (row) => <span className="mono">{row.servedModel ?? row.requestedModel ?? "–"}</span>,
+  },
+  { id: "outcome", header: m.columns.outcome, cell: (row) => <Outcome row={row} /> },
+  {
+    id: "tokens",
+    header: m.columns.tokens,
+    end: true,
+    cell: (row) => (
+      <span className="nowrap">
+        {count(row.inputTokens)} / {count(row.outputTokens)}
+      </span>
+    ),
+  },
+  {
+    id: "firstByte",
+    header: m.columns.firstByte,
+    end: true,
+    cell: (row) => <span className="nowrap">{row.firstByteMs == null ? "–" : formatDuration(row.firstByteMs)}</span>,
+  },
+  {
+    id: "duration",
+    header: m.columns.duration,
+    end: true,
+    cell: (row) => <span className="nowrap">{formatDuration(row.durationMs)}</span>,
+  },
+];
+
+interface RequestsTableProps {
+  rows: readonly RequestRow[];
+  /** Rows that began after this time came in while one was watching. */
+  since?: number;
+}
+
+export function RequestsTable({ rows, since }: RequestsTableProps) {
+  return (
+    <Table
+      caption={m.title}
+      columns={columns}
+      rows={rows}
+      rowId={(row) => row.id}
+      {...(since === undefined ? {} : { fresh: (row: RequestRow) => new Date(row.at).getTime() > since })}
+    />
+  );
+}

@@ -1,0 +1,33 @@
+/** Turns the rows that exist into a bar for every moment of the range, the silent ones included. */
+import type { Usage } from "../../api/types";
+import { messages } from "../../messages";
+import type { Bar } from "../../ui/chart";
+import { formatNumber } from "../../ui/format";
+
+const SIZE = { minute: 60_000, hour: 3_600_000, day: 86_400_000 };
+
+const writers = {
+  minute: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
+  hour: new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" }),
+  day: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" }),
+};
+
+export function buckets(answer: Usage, interval: keyof typeof SIZE): (Bar & { when: string })[] {
+  const size = SIZE[interval];
+  const start = Math.floor(Date.parse(answer.from) / size) * size;
+  const end = Date.parse(answer.to);
+  const byStart = new Map<number, { total: number; bad: number }>();
+  for (const row of answer.data) {
+    if (row.start == null) continue;
+    const at = Math.floor(Date.parse(row.start) / size) * size;
+    const known = byStart.get(at) ?? { total: 0, bad: 0 };
+    byStart.set(at, { total: known.total + row.requests, bad: known.bad + row.errors + row.refused });
+  }
+  const bars: (Bar & { when: string })[] = [];
+  for (let at = start; at < end && bars.length < 1_000; at += size) {
+    const { total, bad } = byStart.get(at) ?? { total: 0, bad: 0 };
+    const when = writers[interval].format(at);
+    bars.push({ when, total, bad, label: messages.usage.bar(when, formatNumber(total), formatNumber(bad)) });
+  }
+  return bars;
+}
