@@ -168,7 +168,8 @@ CREATE TABLE template (
 -- Lookup by name.
 CREATE UNIQUE INDEX template_name ON template (organization_id, name);
 
--- A provider or a proxy: one namespace of names. `spec` is the draft; what is served is frozen in `deployment`.
+-- A provider or a proxy: one namespace of names. `spec` is the draft; what is served is frozen in `deployment`, except
+-- name and `disabled`, which are read from here; `live_revision` last changed one of these two.
 CREATE TABLE endpoint (
     id UUID PRIMARY KEY,
     organization_id UUID NOT NULL REFERENCES organization (id),
@@ -178,6 +179,7 @@ CREATE TABLE endpoint (
     secret_id UUID REFERENCES secret (id),
     disabled BOOLEAN NOT NULL,
     spec JSONB NOT NULL,
+    live_revision BIGINT NOT NULL,
     revision BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL
@@ -290,7 +292,7 @@ CREATE TABLE node (
 CREATE UNIQUE INDEX node_name ON node (gateway_id, name);
 
 -- An endpoint's version on a gateway: the spec frozen as it was. Current while deploying, deployed, rejected or
--- undeploying; history afterwards.
+-- undeploying; history afterwards. `secret_id` may name a secret that is gone, once it is history.
 CREATE TABLE deployment (
     id UUID PRIMARY KEY,
     organization_id UUID NOT NULL REFERENCES organization (id),
@@ -299,7 +301,7 @@ CREATE TABLE deployment (
     version BIGINT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('deploying', 'deployed', 'rejected', 'undeploying', 'undeployed')),
     context TEXT NOT NULL,
-    secret_id UUID REFERENCES secret (id),
+    secret_id UUID,
     spec JSONB NOT NULL,
     rejection JSONB,
     revision BIGINT NOT NULL,
@@ -312,5 +314,7 @@ CREATE UNIQUE INDEX deployment_version ON deployment (endpoint_id, gateway_id, v
 -- One current deployment per endpoint and gateway.
 CREATE UNIQUE INDEX deployment_current ON deployment (endpoint_id, gateway_id)
     WHERE status IN ('deploying', 'deployed', 'rejected');
+-- Which deployments use a secret.
+CREATE INDEX deployment_secret ON deployment (secret_id);
 -- What a gateway serves, and which contexts are taken on it.
 CREATE INDEX deployment_gateway ON deployment (organization_id, gateway_id, status);

@@ -11,6 +11,7 @@ pub mod id;
 pub mod key_location;
 pub mod member;
 pub mod name;
+pub mod page;
 pub mod provider;
 pub mod proxy;
 pub mod resource;

@@ -2,16 +2,24 @@
 //! [`Transaction`] that hold SQL and no rules of their own beyond what the rows must satisfy.
 
 pub mod access_token;
+pub mod api_key;
 pub mod audit;
 pub mod catalog;
 pub mod change;
+pub mod deployment;
+pub mod endpoint;
 pub mod engine;
+pub mod gateway;
 pub mod installation;
 pub mod master_key;
 pub mod member;
 pub mod one_time_token;
 pub mod organization;
+pub mod provider;
+pub mod proxy;
+pub mod secret;
 pub mod session;
+pub mod template;
 pub mod throttle;
 pub mod wake;
 
@@ -21,6 +29,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use catalog::{Catalog, Changes};
 pub use change::{Author, Change, Committed};
 pub use engine::{Engine, Location, OpenError, Transaction};
 
@@ -101,6 +110,15 @@ impl Store {
     pub(crate) fn progressed(&self) {
         self.0.progress.send_modify(|count| *count += 1);
     }
+}
+
+/// A resource after a write, and the organization's revision that the write made.
+#[derive(Clone, Debug)]
+pub struct Written<T> {
+    /// As it is read from now on.
+    pub value: T,
+    /// Of the organization.
+    pub revision: i64,
 }
 
 /// Now, cut to the microseconds that both engines keep.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::model::error::Error;
+use crate::model::page::Page;
 
 /// Without a limit.
 const DEFAULT: u32 = 50;
@@ -25,17 +26,6 @@ pub struct PageQuery {
     pub cursor: Option<String>,
     /// Only those whose name contains this.
     pub q: Option<String>,
-}
-
-/// A [`PageQuery`], understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// How many at most.
-    pub limit: u32,
-    /// The sort key of the last row before this page.
-    pub after: Option<String>,
-    /// Lower case; empty: all.
-    pub search: String,
 }
 
 impl PageQuery {

@@ -55,6 +55,21 @@ impl Entry {
     }
 }
 
+/// The members that differ, each `{"from", "to"}`; objects are compared member by member.
+pub fn difference(before: &Value, after: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (before, after) else {
+        return serde_json::json!({ "from": before, "to": after });
+    };
+    let mut changes = serde_json::Map::new();
+    for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+        let (was, is) = (old.get(name).unwrap_or(&Value::Null), new.get(name).unwrap_or(&Value::Null));
+        if was != is {
+            changes.insert(name.clone(), difference(was, is));
+        }
+    }
+    Value::Object(changes)
+}
+
 /// Appends one entry; the organization's row is locked from here to the end of the transaction.
 pub async fn append(
     transaction: &mut Transaction,

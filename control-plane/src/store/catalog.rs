@@ -1,15 +1,25 @@
 //! Everything that one gateway's nodes must know, read at one revision in one transaction, and which parts of it
 //! changed since an earlier one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
+use serde_json::Value;
+use sqlx::types::Json;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::change::Kind;
+use super::endpoint::decode;
+use super::engine::{Transaction, run};
+use super::{Store, microseconds, template};
 use crate::model::context::Context;
+use crate::model::deployment::EndpointKind;
+use crate::model::error::{Error, Internal};
+use crate::model::gateway::GatewaySpec;
+use crate::model::id::ProviderId;
 use crate::model::provider::ProviderSpec;
-use crate::model::proxy::ProxySpec;
+use crate::model::proxy::{ProxySpec, ProxyTarget};
 use crate::model::template::Template;
 
 /// One gateway's configuration at one revision. Lists are in order of their ids.
@@ -153,4 +163,226 @@ pub struct Changes {
     pub touched: BTreeMap<(Kind, Uuid), i64>,
     /// Whether any of it takes something away.
     pub urgent: bool,
+}
+
+/// More changes than this and everything is the shorter message.
+const MOST: i64 = 20_000;
+
+impl Catalog {
+    /// Reads it, at one moment; none: there is no such gateway in the organization.
+    pub async fn read(store: &Store, organization_id: Uuid, gateway_id: Uuid) -> Result<Option<Self>, Error> {
+        let mut transaction = store.read().await?;
+        let (revision, committed_at_us) = head(&mut transaction, organization_id).await?;
+        let gateway: Option<(String, Json<GatewaySpec>, i64)> = run!(transaction, connection => sqlx::query_as(
+                "SELECT name, spec, revision FROM gateway WHERE organization_id = $1 AND id = $2",
+            )
+            .bind(organization_id).bind(gateway_id).fetch_optional(connection).await)?;
+        let Some((name, Json(spec), gateway_revision)) = gateway else { return Ok(None) };
+        let templates = template::all(&mut transaction, organization_id).await?;
+        let templates: Vec<TemplateEntry> =
+            templates.into_iter().map(|(template, revision)| TemplateEntry { template, revision }).collect();
+        let endpoints = endpoints(&mut transaction, organization_id, gateway_id, &templates).await?;
+        let api_keys = api_keys(&mut transaction, organization_id, &endpoints).await?;
+        let secrets = secrets(&mut transaction, organization_id, &endpoints).await?;
+        Ok(Some(Self {
+            lineage: store.lineage(),
+            organization_id,
+            revision,
+            committed_at_us,
+            gateway: GatewayEntry {
+                id: gateway_id,
+                name,
+                base_urls: spec.base_urls,
+                upstream_networks: spec.upstream_networks,
+                revision: gateway_revision,
+            },
+            templates,
+            endpoints,
+            api_keys,
+            secrets,
+        }))
+    }
+}
+
+/// The organization's newest revision and when it was committed (Unix microseconds; 0: before the log began).
+pub async fn revision(store: &Store, organization_id: Uuid) -> Result<(i64, i64), Error> {
+    let mut transaction = store.read().await?;
+    head(&mut transaction, organization_id).await
+}
+
+/// What changed after `from`, up to `to`; none: too much, or `from` is not of this history.
+pub async fn changes_since(store: &Store, organization_id: Uuid, from: i64, to: i64) -> Result<Option<Changes>, Error> {
+    if from <= 0 || from > to {
+        return Ok(None);
+    }
+    let rows: Vec<(String, Uuid, i64, bool)> = run!(store.engine(), connection => sqlx::query_as(
+            "SELECT kind, resource_id, revision, urgent FROM change_log \
+             WHERE organization_id = $1 AND revision > $2 AND revision <= $3 ORDER BY revision LIMIT $4",
+        )
+        .bind(organization_id).bind(from).bind(to).bind(MOST + 1).fetch_all(connection).await)?;
+    if i64::try_from(rows.len()).unwrap_or(i64::MAX) > MOST {
+        return Ok(None);
+    }
+    let mut changes = Changes { from, to, touched: BTreeMap::new(), urgent: false };
+    for (kind, id, revision, urgent) in rows {
+        let kind = Kind::parse(&kind).ok_or_else(|| defect("a change of no kind"))?;
+        changes.touched.insert((kind, id), revision);
+        changes.urgent |= urgent;
+    }
+    Ok(Some(changes))
+}
+
+async fn head(transaction: &mut Transaction, organization_id: Uuid) -> Result<(i64, i64), Error> {
+    let revision: i64 = run!(transaction, connection =>
+        sqlx::query_scalar("SELECT revision FROM organization WHERE id = $1")
+            .bind(organization_id).fetch_one(connection).await)?;
+    let committed: Option<i64> = run!(transaction, connection => sqlx::query_scalar(
+            "SELECT MAX(committed_at_us) FROM change_log WHERE organization_id = $1 AND revision = \
+             (SELECT MAX(revision) FROM change_log WHERE organization_id = $1)",
+        )
+        .bind(organization_id).fetch_one(connection).await)?;
+    Ok((revision, committed.unwrap_or_default()))
+}
+
+#[derive(sqlx::FromRow)]
+struct EndpointRow {
+    id: Uuid,
+    kind: String,
+    name: String,
+    disabled: bool,
+    live_revision: i64,
+    deployment_id: Uuid,
+    version: i64,
+    context: String,
+    spec: Json<Value>,
+    revision: i64,
+}
+
+async fn endpoints(
+    transaction: &mut Transaction,
+    organization_id: Uuid,
+    gateway_id: Uuid,
+    templates: &[TemplateEntry],
+) -> Result<Vec<EndpointEntry>, Error> {
+    let rows: Vec<EndpointRow> = run!(transaction, connection => sqlx::query_as(
+            "SELECT endpoint.id, kind, endpoint.name, disabled, live_revision, deployment.id AS deployment_id, version, \
+             deployment.context, deployment.spec, deployment.revision \
+             FROM deployment JOIN endpoint ON endpoint.id = deployment.endpoint_id \
+             WHERE deployment.organization_id = $1 AND gateway_id = $2 \
+             AND status IN ('deploying', 'deployed', 'rejected') ORDER BY endpoint.id",
+        )
+        .bind(organization_id).bind(gateway_id).fetch_all(connection).await)?;
+    let template_id = |name: &str| {
+        let entry = templates.iter().find(|entry| entry.template.name.as_str() == name);
+        entry.map(|entry| entry.template.id.0).ok_or_else(|| defect("a provider without its template"))
+    };
+    let mut providers = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.kind == EndpointKind::Provider.as_str()) {
+        let spec: ProviderSpec = decode(&row.spec.0)?;
+        providers.insert(row.id, spec);
+    }
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (template, frozen) = if let Some(spec) = providers.get(&row.id) {
+            (spec.template.as_str(), Frozen::Provider(Box::new(spec.clone())))
+        } else {
+            let spec: ProxySpec = decode(&row.spec.0)?;
+            let targets: Vec<Target> = spec.targets.iter().map(target).collect::<Result<_, _>>()?;
+            let first = targets.first().and_then(|target| providers.get(&target.provider_id));
+            let template = first.ok_or_else(|| defect("a deployed proxy whose provider is not"))?.template.as_str();
+            (template, Frozen::Proxy(Box::new(spec), targets))
+        };
+        entries.push(EndpointEntry {
+            id: row.id,
+            name: row.name,
+            disabled: row.disabled,
+            context: Context::try_from(row.context).map_err(|error| Error::Internal(Internal::new(error)))?,
+            deployment_id: row.deployment_id,
+            deployment_version: row.version,
+            template_id: template_id(template)?,
+            frozen,
+            revision: row.revision.max(row.live_revision),
+        });
+    }
+    Ok(entries)
+}
+
+fn target(target: &ProxyTarget) -> Result<Target, Error> {
+    let provider: ProviderId = target.provider.parse().map_err(|error| Error::Internal(Internal::new(error)))?;
+    Ok(Target { provider_id: provider.0, weight: target.weight, priority: target.priority })
+}
+
+async fn api_keys(
+    transaction: &mut Transaction,
+    organization_id: Uuid,
+    endpoints: &[EndpointEntry],
+) -> Result<Vec<ApiKeyEntry>, Error> {
+    let keys: Vec<(Uuid, Option<OffsetDateTime>, bool, i64)> = run!(transaction, connection => sqlx::query_as(
+            "SELECT id, expires_at, disabled, revision FROM api_key \
+             WHERE organization_id = $1 AND revoked_at IS NULL ORDER BY id",
+        )
+        .bind(organization_id).fetch_all(connection).await)?;
+    let secrets: Vec<(Uuid, Vec<u8>, Option<OffsetDateTime>)> = run!(transaction, connection => sqlx::query_as(
+            "SELECT api_key_id, digest, expires_at FROM api_key_secret WHERE organization_id = $1 \
+             ORDER BY api_key_id, id DESC",
+        )
+        .bind(organization_id).fetch_all(connection).await)?;
+    let links: Vec<(Uuid, Uuid)> = run!(transaction, connection => sqlx::query_as(
+            "SELECT api_key_id, endpoint_id FROM api_key_endpoint WHERE organization_id = $1 \
+             ORDER BY api_key_id, endpoint_id",
+        )
+        .bind(organization_id).fetch_all(connection).await)?;
+    let served: BTreeSet<Uuid> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+    let mut credentials: HashMap<Uuid, Vec<KeyCredential>> = HashMap::with_capacity(keys.len());
+    for (id, digest, expires_at) in secrets {
+        let credential = KeyCredential { digest, expires_at_ms: expires_at.map(milliseconds) };
+        credentials.entry(id).or_default().push(credential);
+    }
+    let mut opened: HashMap<Uuid, Vec<Uuid>> = HashMap::with_capacity(keys.len());
+    for (id, endpoint_id) in links {
+        if served.contains(&endpoint_id) {
+            opened.entry(id).or_default().push(endpoint_id);
+        }
+    }
+    let entry = |(id, expires_at, disabled, revision): (Uuid, Option<OffsetDateTime>, bool, i64)| ApiKeyEntry {
+        id,
+        credentials: credentials.remove(&id).unwrap_or_default(),
+        endpoint_ids: opened.remove(&id).unwrap_or_default(),
+        expires_at_ms: expires_at.map(milliseconds),
+        disabled,
+        revision,
+    };
+    Ok(keys.into_iter().map(entry).collect())
+}
+
+async fn secrets(
+    transaction: &mut Transaction,
+    organization_id: Uuid,
+    endpoints: &[EndpointEntry],
+) -> Result<Vec<SecretEntry>, Error> {
+    let mut used: BTreeSet<Uuid> = BTreeSet::new();
+    for endpoint in endpoints {
+        match &endpoint.frozen {
+            Frozen::Provider(spec) => used.extend(spec.upstream.credential.iter().map(|one| one.secret.0)),
+            Frozen::Proxy(..) => {}
+        }
+    }
+    let mut entries = Vec::with_capacity(used.len());
+    for id in used {
+        let row: Option<(i64, Vec<u8>, i64)> = run!(transaction, connection => sqlx::query_as(
+                "SELECT version, sealed, revision FROM secret WHERE organization_id = $1 AND id = $2",
+            )
+            .bind(organization_id).bind(id).fetch_optional(connection).await)?;
+        let (version, sealed, revision) = row.ok_or_else(|| defect("a deployed credential whose secret is gone"))?;
+        entries.push(SecretEntry { id, version, sealed, revision });
+    }
+    Ok(entries)
+}
+
+fn milliseconds(at: OffsetDateTime) -> i64 {
+    microseconds(at) / 1000
+}
+
+fn defect(message: &str) -> Error {
+    Error::Internal(Internal::message(message))
 }
