@@ -1,5 +1,6 @@
 //! The REST API. Handlers are short: who, what, one call, one answer; no SQL, no rules. Only this room names axum.
 
+pub mod access;
 pub mod actor;
 pub mod audit;
 pub mod bootstrap;

@@ -9,11 +9,12 @@ use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use proto::token::{self, TokenKind};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::access::{self, Rule};
 use super::router::App;
 use super::site::Provenance;
 use crate::model::error::{Error, Internal};
@@ -101,7 +102,34 @@ enum Identity {
     Undecided,
 }
 
-/// The layer around every route: finds out who asks, writes the log's line, and notes refused changes in the audit log.
+impl Identity {
+    fn actor(&self) -> Result<&Actor, Error> {
+        match self {
+            Self::Known(actor) => Ok(actor),
+            Self::Nobody => Err(Error::Unauthenticated),
+            Self::CrossSite => Err(Error::Forbidden(
+                "a change with a session cookie must come from the console's own pages; scripts use a token".to_owned(),
+            )),
+            Self::Undecided => Err(Error::Unavailable(Internal::message("the store could not say who asks"))),
+        }
+    }
+
+    /// Whether this one may go on to the handler. An operation of the API without a rule is closed.
+    fn admit(&self, method: &Method, route: &str) -> Result<(), Error> {
+        match access::rule(method, route) {
+            Some(Rule::SignedIn) => self.actor().map(|_| ()),
+            Some(Rule::Needs(permission)) => self.actor()?.require(permission),
+            None if route.starts_with("/api/") => {
+                self.actor()?;
+                Err(Error::Forbidden("this operation has no rule that would let anybody in".to_owned()))
+            }
+            // Without a rule: health, version, the document, the console's files.
+            Some(Rule::Open) | None => Ok(()),
+        }
+    }
+}
+
+/// The layer around every route: finds out who asks, asks whether they may, writes the log's line, and notes refused changes in the audit log.
 pub async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0);
@@ -116,8 +144,13 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
         }
     };
     let actor = if let Identity::Known(actor) = &identity { Some(actor.clone()) } else { None };
-    request.extensions_mut().insert(identity);
-    let response = next.run(request).await;
+    let response = match identity.admit(&method, &route) {
+        Ok(()) => {
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Err(refused) => refused.into_response(),
+    };
     let status = response.status();
     if let Some(actor) =
         actor.as_ref().filter(|_| !method.is_safe() && (status.is_client_error() || status.is_server_error()))
