@@ -2,7 +2,7 @@
 export const paths = {
   home: "/",
   signIn: "/sign-in",
-  bootstrap: "/bootstrap",
+  bootstrap: "/welcome",
   providers: "/llm-providers",
   newProvider: "/llm-providers/new",
   provider: "/llm-providers/$name",

@@ -95,7 +95,6 @@ export function ConnectionForm({ endpoint }: { endpoint: Endpoint }) {
             hint={base.upstream.credential?.last4 ? m.credentialKeep(base.upstream.credential.last4) : m.credentialHint}
             error={errors.credential?.message}
             type="password"
-            autoComplete="new-password"
             {...form.register("credential", {
               validate: (value, { url }) => value !== "" || sameHost(url, base.upstream.url) || m.credentialHost,
             })}

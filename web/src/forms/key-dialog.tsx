@@ -114,6 +114,7 @@ function KeyForm({ endpoints, chosen, taken, onCancel, onIssued }: KeyFormProps)
     >
       <TextField
         label={m.name}
+        autoFocus
         hint={m.nameHint}
         error={errors.name?.message}
         {...form.register("name", { validate: (value) => isName(value) || messages.endpoint.nameInvalid })}

@@ -97,7 +97,7 @@ export function ProviderForm({ template, taken, onDone }: ProviderFormProps) {
         hint={m.credentialHint}
         error={errors.credential?.message}
         type="password"
-        autoComplete="new-password"
+        autoFocus
         {...form.register("credential", {
           setValueAs: (value: string) => value.trim(),
           validate: (value) => value !== "" || m.credentialRequired,

@@ -2,6 +2,7 @@
 import { Dialog as Base } from "@base-ui/react/dialog";
 import { X } from "lucide-react";
 import type { ReactNode } from "react";
+import { useRef } from "react";
 import { messages } from "../messages";
 import { Button } from "./button";
 
@@ -25,6 +26,7 @@ export function Dialog({
   shape = "normal",
   dismissable = true,
 }: DialogProps) {
+  const popup = useRef<HTMLDivElement>(null);
   return (
     <Base.Root
       open={open}
@@ -37,7 +39,12 @@ export function Dialog({
     >
       <Base.Portal>
         <Base.Backdrop className="dialog-scrim" />
-        <Base.Popup className={`dialog dialog-${shape}`}>
+        <Base.Popup
+          ref={popup}
+          className={`dialog dialog-${shape}`}
+          // What is to be filled in or taken away comes before the cross.
+          initialFocus={() => popup.current?.querySelector<HTMLElement>("input, select, textarea") ?? true}
+        >
           <div className="dialog-head">
             <div className="stack-tight">
               <Base.Title>{title}</Base.Title>

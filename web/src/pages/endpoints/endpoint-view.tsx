@@ -75,7 +75,7 @@ export function EndpointView({ endpoint, search, onSearch }: EndpointViewProps) 
             id: "connection",
             label: m.tabs.connection,
             content: (
-              <div className="card card-body">
+              <div className="card card-body card-form">
                 <ConnectionForm endpoint={endpoint} />
               </div>
             ),
@@ -84,7 +84,7 @@ export function EndpointView({ endpoint, search, onSearch }: EndpointViewProps) 
             id: "security",
             label: m.tabs.security,
             content: (
-              <div className="card card-body">
+              <div className="card card-body card-form">
                 <SecurityForm endpoint={endpoint} />
               </div>
             ),

@@ -60,7 +60,7 @@ function GatewayTabs({ gateway }: { gateway: Gateway }) {
           id: "settings",
           label: m.tabs.settings,
           content: (
-            <div className="card card-body">
+            <div className="card card-body card-form">
               <GatewaySettings gateway={gateway} />
             </div>
           ),
