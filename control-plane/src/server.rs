@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -12,7 +13,10 @@ use url::Url;
 
 use crate::api::router::{App, Parts, router};
 use crate::api::site::{Site, UnusableUrl};
+use crate::ca::Authority;
 use crate::config::{self, Config};
+use crate::events::Events;
+use crate::link::Link;
 use crate::listener::{self, Limits};
 use crate::model::error as model;
 use crate::password::Passwords;
@@ -143,21 +147,27 @@ pub async fn start(config: Config) -> Result<Handle, Error> {
         (None, None) => Source::File(data_dir.join("master.key")),
     };
     let keyring = master_key::unlock(store.engine(), store.first_organization(), &source, now()).await?;
+    let keyring = Arc::new(keyring);
+    let authority = Authority::ensure(&store, &keyring).await?;
+    let (ca_fingerprint, link_tls) = (authority.fingerprint(), authority.server_config()?);
     let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
     let passwords = Passwords::new(at_once)?;
 
-    first_start::gateway(&store, &bootstrap).await?;
+    first_start::gateway(&store, &bootstrap, &ca_fingerprint).await?;
     let owner_token = first_start::owner_token(&store, &data_dir, site.origin()).await?;
 
     let public_url = site.origin().to_owned();
-    let app = App::new(Parts { store, keyring, passwords, site });
     let stop = CancellationToken::new();
+    let events = Events::default();
+    let parts = Parts { store, keyring, passwords, site, ca_fingerprint, events, stop: stop.clone() };
+    let app = App::new(parts);
     let mut tasks = JoinSet::new();
     tasks.spawn(wake::run(app.store.clone(), stop.clone()));
     tasks.spawn(sweep(app.store.clone(), stop.clone()));
     let limits = Limits::of(server.max_connections);
     tasks.spawn(listener::serve(api_listener, router(app.clone()), limits, stop.clone()));
-    tasks.spawn(hold(link_listener, stop.clone()));
+    let link = Link::new(&app.store, &app.keyring, &app.events);
+    tasks.spawn(link.run(link_listener, link_tls, stop.clone()));
     tracing::info!("the API and the console are at {public_url}, nodes connect to {link_address}");
     Ok(Handle {
         api,
@@ -239,11 +249,6 @@ async fn sweep(store: Store, stop: CancellationToken) {
             tracing::warn!(?error, "old failed sign-ins could not be swept");
         }
     }
-}
-
-async fn hold(listener: TcpListener, stop: CancellationToken) {
-    stop.cancelled().await;
-    drop(listener);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub mod access_token;
 pub mod api_key;
 pub mod audit;
+pub mod authority;
 pub mod catalog;
 pub mod change;
 pub mod deployment;
@@ -13,14 +14,17 @@ pub mod gateway;
 pub mod installation;
 pub mod master_key;
 pub mod member;
+pub mod node;
 pub mod one_time_token;
 pub mod organization;
 pub mod provider;
 pub mod proxy;
+pub mod request;
 pub mod secret;
 pub mod session;
 pub mod template;
 pub mod throttle;
+pub mod usage;
 pub mod wake;
 
 use std::sync::Arc;

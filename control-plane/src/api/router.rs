@@ -7,12 +7,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::site::Site;
-use super::{actor, audit, bootstrap, health, problem, session, token, user};
+use super::{actor, audit, bootstrap, event, health, node, problem, request, session, sync, token, usage, user};
+use crate::events::Events;
 use crate::password::Passwords;
 use crate::seal::Keyring;
 use crate::store::Store;
@@ -28,11 +30,17 @@ pub struct Parts {
     /// Everything that is kept.
     pub store: Store,
     /// Opens and seals secrets.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
     /// Hashes and compares passwords.
     pub passwords: Passwords,
     /// Where browsers reach us.
     pub site: Site,
+    /// Of the link's certificate authority: gateway tokens carry it.
+    pub ca_fingerprint: String,
+    /// What happens, for those who watch.
+    pub events: Events,
+    /// Cancelled when the control plane stops: ends what would stay open.
+    pub stop: CancellationToken,
 }
 
 impl App {
@@ -67,6 +75,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(token::list, token::create))
         .routes(routes!(token::remove))
         .routes(routes!(audit::list))
+        .routes(routes!(node::list))
+        .routes(routes!(sync::get))
+        .routes(routes!(usage::get))
+        .routes(routes!(request::list))
+        .routes(routes!(event::watch))
 }
 
 fn surface() -> (Router<App>, utoipa::openapi::OpenApi) {

@@ -8,12 +8,15 @@ use proto::token::{self, TokenKind};
 
 use super::{Error, FirstOwnerToken};
 use crate::config::Bootstrap;
+use crate::model::gateway::GatewayTokenInput;
 use crate::random;
 use crate::sensitive::Sensitive;
 use crate::store::master_key::write_private;
-use crate::store::{Store, member, now, one_time_token};
+use crate::store::{Author, Store, gateway, member, now, one_time_token};
 
 const FILE: &str = "first-owner-token";
+/// Made with the store.
+const DEFAULT_GATEWAY: &str = "default";
 
 /// The token by which the first owner comes, if there is none; the one of the last start while it is good.
 pub(super) async fn owner_token(
@@ -67,7 +70,28 @@ pub(super) fn print(owner: &FirstOwnerToken, public_url: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// Sets up the gateway `default` as the configuration says.
-pub(super) async fn gateway(_store: &Store, _bootstrap: &Bootstrap) -> Result<(), Error> {
+/// Sets up the gateway `default` as the configuration says: its base URL, its networks, and a token in a file for nodes
+/// that run beside this control plane.
+pub(super) async fn gateway(store: &Store, bootstrap: &Bootstrap, ca_fingerprint: &str) -> Result<(), Error> {
+    let Bootstrap { gateway_token_file, gateway_base_url, gateway_upstream_networks } = bootstrap;
+    if let Some(url) = gateway_base_url {
+        let url = url.as_str().trim_end_matches('/');
+        gateway::set_base_url(store, DEFAULT_GATEWAY, url, gateway_upstream_networks).await?;
+    }
+    let Some(file) = gateway_token_file else { return Ok(()) };
+    let failed = |source| Error::File { path: file.clone(), source };
+    if file.try_exists().map_err(failed)? {
+        return Ok(());
+    }
+    let author = Author::system(store.first_organization());
+    // Whoever removed the file wants another token; the oldest makes room.
+    let active = gateway::list_tokens(store, author.organization_id, DEFAULT_GATEWAY).await?;
+    if let Some(oldest) = active.iter().min_by_key(|token| token.created_at).filter(|_| active.len() > 1) {
+        gateway::revoke_token(store, &author, DEFAULT_GATEWAY, &oldest.id.to_string()).await?;
+    }
+    let input = GatewayTokenInput { expires_in: None };
+    let minted = gateway::mint_token(store, &author, DEFAULT_GATEWAY, input, ca_fingerprint).await?.value;
+    write_private(file, &format!("{}\n", minted.token.expose())).map_err(failed)?;
+    tracing::info!("a token for nodes of the gateway `{DEFAULT_GATEWAY}` is in {}", file.display());
     Ok(())
 }

@@ -1,0 +1,85 @@
+//! The request log, newest first.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::actor::Actor;
+use super::extract::Query;
+use super::page::List;
+use super::problem::Problem;
+use super::router::App;
+use crate::model::error::Error;
+use crate::model::id::{ApiKeyId, ProviderId, ProxyId, RequestId};
+use crate::model::request::RequestEntry;
+use crate::model::role::Permission;
+use crate::model::usage::Outcome;
+use crate::store::request::{self, Names, RequestFilter};
+
+const DEFAULT_LIMIT: u32 = 50;
+const MOST: u32 = 500;
+
+/// Which requests.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RequestQuery {
+    /// How many at most, 1 to 500; 50 when absent.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+    /// `nextCursor` of the page before.
+    cursor: Option<String>,
+    /// Name or id of a provider or proxy.
+    endpoint: Option<String>,
+    /// Name or id of an API key.
+    key: Option<String>,
+    /// How they ended.
+    outcome: Option<Outcome>,
+}
+
+/// List recorded requests
+#[utoipa::path(
+    get, path = "/requests", tag = "usage", operation_id = "listRequests",
+    params(RequestQuery),
+    responses(
+        (status = 200, body = List<RequestEntry>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn list(
+    State(app): State<App>,
+    actor: Actor,
+    Query(query): Query<RequestQuery>,
+) -> Result<Json<List<RequestEntry>>, Error> {
+    actor.require(Permission::UsageRead)?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Error::Malformed(format!("limit must be between 1 and {MOST}")));
+    }
+    let before = query.cursor.filter(|cursor| !cursor.is_empty()).map(|cursor| {
+        let id: Result<RequestId, _> = cursor.parse();
+        id.map_err(|_| Error::Malformed("cursor is none that a list gave".to_owned()))
+    });
+    let mut transaction = app.store.read().await?;
+    let names = Names::read(&mut transaction, actor.organization_id).await?;
+    let endpoint = query.endpoint.map(|key| {
+        let id = key.parse::<ProviderId>().map(|id| id.0).or_else(|_| key.parse::<ProxyId>().map(|id| id.0)).ok();
+        id.or_else(|| names.endpoint_id(&key)).ok_or(Error::NotFound { noun: "endpoint", key })
+    });
+    let key = query.key.map(|key| {
+        let id = key.parse::<ApiKeyId>().map(|id| id.0).ok();
+        id.or_else(|| names.key_id(&key)).ok_or(Error::NotFound { noun: "api key", key })
+    });
+    let filter = RequestFilter {
+        before: before.transpose()?.map(|id| id.0),
+        endpoint_id: endpoint.transpose()?,
+        api_key_id: key.transpose()?,
+        outcome: query.outcome,
+    };
+    let mut data = request::list(&mut transaction, actor.organization_id, &filter, i64::from(limit) + 1).await?;
+    let more = data.len() > limit as usize;
+    data.truncate(limit as usize);
+    let next_cursor = data.last().filter(|_| more).map(|entry| entry.id.to_string());
+    Ok(Json(List { data, next_cursor }))
+}

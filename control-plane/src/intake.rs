@@ -1,0 +1,218 @@
+//! Usage on its way into the ledger: each batch is committed, then acknowledged, in order, on a stream of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::usage::{Outcome as WireOutcome, UsageAck, UsageBatch, UsageRecord, usage_ingest_server::UsageIngest};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    events::{Events, Topic},
+    link,
+    model::usage::{Batch, Outcome, Record},
+    publisher::Publisher,
+    store::{Store, gateway::Admitted, request, usage},
+};
+
+const ACKS: usize = 8;
+/// More than a node puts into one batch.
+const LARGEST_BATCH: usize = 10_000;
+
+/// The service that nodes report to.
+#[derive(Clone, Debug)]
+pub struct Intake(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    publisher: Publisher,
+    events: Events,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Intake {
+    /// Streams end when `stop` is cancelled; await them with [`Self::ended`].
+    pub fn new(store: Store, publisher: Publisher, events: Events, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner { store, publisher, events, tasks: TaskTracker::new(), stop }))
+    }
+
+    /// Returns when the last stream has ended, after the listener stopped.
+    pub async fn ended(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+#[tonic::async_trait]
+impl UsageIngest for Intake {
+    type ReportStream = ReceiverStream<Result<UsageAck, Status>>;
+
+    async fn report(&self, request: Request<Streaming<UsageBatch>>) -> Result<Response<Self::ReportStream>, Status> {
+        let admission = link::admit(&self.0.store, request.metadata()).await?;
+        self.0.publisher.vouch(admission.token_id);
+        let (outgoing, acks) = mpsc::channel(ACKS);
+        let inner = self.0.clone();
+        let batches = request.into_inner();
+        self.0.tasks.spawn(async move {
+            if let Err(status) = inner.receive(&admission, batches, &outgoing).await {
+                let _ = timeout(Duration::from_secs(1), outgoing.send(Err(status))).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(acks)))
+    }
+}
+
+impl Inner {
+    async fn receive(
+        &self,
+        admission: &Admitted,
+        mut batches: Streaming<UsageBatch>,
+        acks: &mpsc::Sender<Result<UsageAck, Status>>,
+    ) -> Result<(), Status> {
+        let mut tokens = self.publisher.tokens();
+        loop {
+            let batch = tokio::select! {
+                () = self.stop.cancelled() => return Err(Status::unavailable("the control plane is stopping")),
+                changed = tokens.changed() => {
+                    if changed.is_err() || !tokens.borrow_and_update().contains(&admission.token_id) {
+                        return Err(Status::unauthenticated("the gateway token was revoked or has expired"));
+                    }
+                    continue;
+                }
+                batch = batches.message() => batch?,
+            };
+            let Some(batch) = batch else { return Ok(()) };
+            let ack = UsageAck { boot: batch.boot.clone(), seq: batch.seq };
+            let batch = batch_from_wire(admission, batch)?;
+            // Not interrupted by stopping: a batch is committed whole and acknowledged, or neither.
+            let ingested = usage::ingest(&self.store, &batch).await.map_err(|error| link::unavailable(&error))?;
+            if let usage::Ingested::New { missing } = ingested {
+                if missing > 0 {
+                    tracing::error!(
+                        gateway.name = admission.gateway,
+                        node.name = batch.node,
+                        missing,
+                        "batches of usage never arrived from a node; their records are lost"
+                    );
+                }
+                match request::describe(&self.store, &batch).await {
+                    Ok(rows) => {
+                        for row in rows {
+                            self.events.publish(admission.organization_id, Topic::Request, &row);
+                        }
+                    }
+                    Err(error) => tracing::debug!(?error, "recorded requests could not be told to watchers"),
+                }
+            }
+            acks.send(Ok(ack)).await.map_err(|_| Status::cancelled("the node left"))?;
+        }
+    }
+}
+
+fn batch_from_wire(admission: &Admitted, batch: UsageBatch) -> Result<Batch, Status> {
+    let UsageBatch { node, boot, seq, records } = batch;
+    let malformed = |what: &str| Status::invalid_argument(format!("a malformed batch: {what}"));
+    let boot = Uuid::from_slice(&boot).map_err(|_| malformed("boot"))?;
+    let seq = i64::try_from(seq).ok().filter(|seq| *seq > 0).ok_or_else(|| malformed("seq"))?;
+    if records.len() > LARGEST_BATCH {
+        return Err(malformed("too many records"));
+    }
+    let sent = records.len();
+    // One record that cannot be read must not hold up all that come after it.
+    let records: Vec<_> = records.into_iter().filter_map(record_from_wire).collect();
+    if records.len() < sent {
+        tracing::error!(
+            gateway.name = admission.gateway,
+            node.name = node,
+            unreadable = sent - records.len(),
+            "records of usage could not be read; they are lost"
+        );
+    }
+    let (organization_id, gateway_id) = (admission.organization_id, admission.gateway_id);
+    Ok(Batch { organization_id, gateway_id, node: text(&node).unwrap_or_default(), boot, seq, records })
+}
+
+/// `None`: an id or the outcome cannot be read.
+fn record_from_wire(record: UsageRecord) -> Option<Record> {
+    let UsageRecord {
+        id,
+        started_at_us,
+        endpoint_id,
+        provider_id,
+        api_key_id,
+        admitted,
+        outcome,
+        refusal,
+        status,
+        upstream_status,
+        requested_model,
+        served_model,
+        input_tokens,
+        output_tokens,
+        cached_input_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+        duration_us,
+        first_byte_us,
+        streamed,
+        request_bytes,
+        response_bytes,
+        method,
+        path,
+        revision,
+    } = record;
+    let outcome = match WireOutcome::try_from(outcome).ok()? {
+        WireOutcome::Unspecified => return None,
+        WireOutcome::Answered => Outcome::Answered,
+        WireOutcome::Refused => Outcome::Refused,
+        WireOutcome::VendorError => Outcome::VendorError,
+        WireOutcome::UpstreamFailed => Outcome::UpstreamFailed,
+        WireOutcome::UpstreamBroken => Outcome::UpstreamBroken,
+        WireOutcome::ClientGone => Outcome::ClientGone,
+        WireOutcome::Drained => Outcome::Drained,
+    };
+    Some(Record {
+        id: Uuid::from_slice(&id).ok()?,
+        started_at_us: number(started_at_us),
+        endpoint_id: Uuid::from_slice(&endpoint_id).ok()?,
+        provider_id: Uuid::from_slice(&provider_id).ok(),
+        api_key_id: Uuid::from_slice(&api_key_id).ok()?,
+        admitted,
+        outcome,
+        refusal: text(&refusal),
+        status: (status != 0).then_some(i64::from(status)),
+        upstream_status: (upstream_status != 0).then_some(i64::from(upstream_status)),
+        requested_model: text(&requested_model),
+        served_model: text(&served_model),
+        input_tokens: input_tokens.map(number),
+        output_tokens: output_tokens.map(number),
+        cached_input_tokens: cached_input_tokens.map(number),
+        cache_write_tokens: cache_write_tokens.map(number),
+        reasoning_tokens: reasoning_tokens.map(number),
+        duration_us: number(duration_us),
+        first_byte_us: first_byte_us.map(number),
+        streamed,
+        request_bytes: number(request_bytes),
+        response_bytes: number(response_bytes),
+        method: text(&method).unwrap_or_default(),
+        path: text(&path).unwrap_or_default(),
+        revision: number(revision),
+    })
+}
+
+/// No count of ours comes near the end of 63 bits; what does is a mistake that must not overflow a sum.
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX).min(1 << 53)
+}
+
+/// `None` for empty; without NUL, which Postgres does not store, and of bounded length.
+fn text(value: &str) -> Option<String> {
+    if value.is_empty() {
+        return None;
+    }
+    Some(value.chars().filter(|letter| *letter != '\0').take(256).collect())
+}

@@ -1,0 +1,219 @@
+//! Usage: one record per authenticated request, as it arrives from a node and as it is kept.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The vendor's answer was relayed to its end.
+    Answered,
+    /// Lockgate answered by itself.
+    Refused,
+    /// The vendor answered 4xx or 5xx and it was relayed.
+    VendorError,
+    /// No answer: connect, TLS, timeout before the head.
+    UpstreamFailed,
+    /// The vendor died in mid-answer.
+    UpstreamBroken,
+    /// The client left first.
+    ClientGone,
+    /// The node was stopping.
+    Drained,
+}
+
+impl Outcome {
+    const ALL: [Self; 7] = [
+        Self::Answered,
+        Self::Refused,
+        Self::VendorError,
+        Self::UpstreamFailed,
+        Self::UpstreamBroken,
+        Self::ClientGone,
+        Self::Drained,
+    ];
+
+    /// As it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::VendorError => "vendor_error",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::ClientGone => "client_gone",
+            Self::Drained => "drained",
+        }
+    }
+
+    /// Reads [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    }
+
+    /// Whether it counts among the errors: somebody upstream failed the caller.
+    pub const fn is_error(self) -> bool {
+        match self {
+            Self::VendorError | Self::UpstreamFailed | Self::UpstreamBroken | Self::Drained => true,
+            Self::Answered | Self::Refused | Self::ClientGone => false,
+        }
+    }
+}
+
+/// One authenticated request. What is `None` is unknown, or did not happen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The request id.
+    pub id: Uuid,
+    /// Unix microseconds, by the node's clock.
+    pub started_at_us: i64,
+    /// The endpoint called.
+    pub endpoint_id: Uuid,
+    /// Of the last attempt.
+    pub provider_id: Option<Uuid>,
+    /// The key that opened it.
+    pub api_key_id: Uuid,
+    /// False: refused before anything was sent.
+    pub admitted: bool,
+    /// The ending.
+    pub outcome: Outcome,
+    /// Label of the refusal.
+    pub refusal: Option<String>,
+    /// Sent to the client.
+    pub status: Option<i64>,
+    /// Of the vendor's answer.
+    pub upstream_status: Option<i64>,
+    /// As the request named it.
+    pub requested_model: Option<String>,
+    /// As the answer named it.
+    pub served_model: Option<String>,
+    /// All input, cached and cache-write tokens included.
+    pub input_tokens: Option<i64>,
+    /// All output, reasoning included.
+    pub output_tokens: Option<i64>,
+    /// Of the input.
+    pub cached_input_tokens: Option<i64>,
+    /// Of the input.
+    pub cache_write_tokens: Option<i64>,
+    /// Of the output.
+    pub reasoning_tokens: Option<i64>,
+    /// To the last byte written, or the end otherwise.
+    pub duration_us: i64,
+    /// To the head of the upstream's answer.
+    pub first_byte_us: Option<i64>,
+    /// The answer was an event stream.
+    pub streamed: bool,
+    /// Of the body, as received.
+    pub request_bytes: i64,
+    /// Of the body, as sent.
+    pub response_bytes: i64,
+    /// Of the request.
+    pub method: String,
+    /// After the context, without the query.
+    pub path: String,
+    /// Of the configuration that decided.
+    pub revision: i64,
+}
+
+impl Record {
+    /// The model it counts under: the served one, else the requested one, else empty.
+    pub fn model(&self) -> &str {
+        self.served_model.as_deref().or(self.requested_model.as_deref()).unwrap_or_default()
+    }
+}
+
+/// Records that a node numbered together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The tenant, by the node's token.
+    pub organization_id: Uuid,
+    /// The gateway, by the node's token.
+    pub gateway_id: Uuid,
+    /// Name of the node.
+    pub node: String,
+    /// Of the process that made the records.
+    pub boot: Uuid,
+    /// 1, 2, 3, ... within `boot`.
+    pub seq: i64,
+    /// As the node made them.
+    pub records: Vec<Record>,
+}
+
+/// What usage can be split by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    /// The API key.
+    Key,
+    /// The endpoint called.
+    Endpoint,
+    /// The provider that answered.
+    Provider,
+    /// The model, as served or else as asked for.
+    Model,
+    /// How requests ended.
+    Outcome,
+}
+
+impl Dimension {
+    /// All of them, as they are written.
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("key", Self::Key),
+        ("endpoint", Self::Endpoint),
+        ("provider", Self::Provider),
+        ("model", Self::Model),
+        ("outcome", Self::Outcome),
+    ];
+}
+
+/// Spans of time that usage is summed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Interval {
+    /// Whole minutes.
+    Minute,
+    /// Whole hours.
+    Hour,
+    /// Whole days, UTC.
+    Day,
+    /// All in one.
+    #[default]
+    None,
+}
+
+/// Usage of one group. Members that it was not split by are absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageSum {
+    /// Of the span.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub start: Option<OffsetDateTime>,
+    /// Name of the key; its id once it is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Name of the endpoint; its id once it is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Name of the provider; absent too where no attempt was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Absent too where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How they ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// All authenticated requests.
+    pub requests: i64,
+    /// Of these, answered by Lockgate itself.
+    pub refused: i64,
+    /// Of these, failed by the vendor, the way there, or a node that stopped.
+    pub errors: i64,
+    /// Where it is known.
+    pub input_tokens: i64,
+    /// Where it is known.
+    pub output_tokens: i64,
+    /// Requests that went out and whose tokens are not known, or not wholly.
+    pub unknown_token_requests: i64,
+}

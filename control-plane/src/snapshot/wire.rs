@@ -1,0 +1,313 @@
+//! Writes a catalog as wire entries. Every struct is taken apart whole, so that a field that is forgotten here does not
+//! compile; what the wire does not carry is named and dropped.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use proto::config::{
+    ApiKey, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation, Kind, Route, RouteTarget, Secret,
+    Settings, StreamFraming as WireFraming, Template as WireTemplate, Timeouts as WireTimeouts,
+    Upstream as WireUpstream, api_key, endpoint, key_location,
+    template::{Model, Usage},
+};
+use uuid::Uuid;
+
+use super::Key;
+use crate::{
+    model::{
+        duration::Duration,
+        key_location::{KeyLocation, KeyPlace},
+        provider::ProviderSpec,
+        proxy::ProxySpec,
+        security::{ApiKeySecurity, Security, Timeouts},
+        template::{
+            AuthFailure, CredentialHeader, Dialect, ModelLocations, StreamFraming, Template, TemplateSpec,
+            UsageLocations,
+        },
+        upstream::{Credential, Upstream},
+    },
+    seal::{Keyring, OpenError},
+    store::{
+        catalog::{
+            ApiKeyEntry, Catalog, EndpointEntry, Frozen, GatewayEntry, KeyCredential, SecretEntry, Target,
+            TemplateEntry,
+        },
+        secret,
+    },
+};
+
+/// Why a catalog cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A sealed value does not open: another master key, or the row was tampered with.
+    #[error("secret {id} does not open")]
+    Secret {
+        /// Which.
+        id: Uuid,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
+}
+
+/// The entries of the catalog's gateway. Secrets are opened here and nowhere else on the way to the nodes.
+pub fn compile(catalog: &Catalog, keyring: &Keyring) -> Result<BTreeMap<Key, Entry>, CompileError> {
+    let Catalog {
+        lineage: _,
+        organization_id: _,
+        revision: _,
+        committed_at_us: _,
+        gateway,
+        templates,
+        endpoints,
+        api_keys,
+        secrets,
+    } = catalog;
+    let mut entries = BTreeMap::new();
+    let mut put = |kind: Kind, id: Uuid, revision: i64, body: Vec<u8>| {
+        let entry = Entry {
+            kind: kind.into(),
+            id: bytes_of(id),
+            revision: u64::try_from(revision).unwrap_or(0),
+            body: body.into(),
+        };
+        entries.insert((kind.into(), id), entry);
+    };
+    put(Kind::Settings, gateway.id, gateway.revision, settings(gateway).encode_to_vec());
+    for TemplateEntry { template, revision } in templates {
+        put(Kind::Template, template.id.0, *revision, self::template(template).encode_to_vec());
+    }
+    for entry in endpoints {
+        put(Kind::Endpoint, entry.id, entry.revision, endpoint(entry).encode_to_vec());
+    }
+    for entry in api_keys {
+        put(Kind::ApiKey, entry.id, entry.revision, api_key(entry).encode_to_vec());
+    }
+    for SecretEntry { id, version, sealed, revision } in secrets {
+        let value = keyring
+            .open(&secret::place(*id, *version), sealed)
+            .map_err(|source| CompileError::Secret { id: *id, source })?;
+        let message = Secret {
+            value: value.expose().as_bytes().to_vec().into(),
+            version: u32::try_from(*version).unwrap_or(u32::MAX),
+        };
+        put(Kind::Secret, *id, *revision, message.encode_to_vec());
+    }
+    Ok(entries)
+}
+
+fn settings(gateway: &GatewayEntry) -> Settings {
+    let GatewayEntry { id: _, name, base_urls, upstream_networks, revision: _ } = gateway;
+    Settings {
+        gateway: name.clone(),
+        upstream_networks: upstream_networks.iter().map(ToString::to_string).collect(),
+        base_urls: base_urls.clone(),
+    }
+}
+
+fn template(template: &Template) -> WireTemplate {
+    let Template { id: _, name, spec } = template;
+    let TemplateSpec {
+        display_name: _,
+        version,
+        dialect,
+        default_upstream_url: _,
+        upstream_url_example: _,
+        version_segments: _,
+        credential: CredentialHeader { header, prefix },
+        credential_names,
+        auth_failure: AuthFailure { status, body },
+        key_locations: _,
+        sample_model: _,
+        usage,
+        model,
+    } = spec;
+    let dialect = match dialect {
+        Dialect::Openai => WireDialect::Openai,
+        Dialect::Anthropic => WireDialect::Anthropic,
+        Dialect::Gemini => WireDialect::Gemini,
+        Dialect::Mistral => WireDialect::Mistral,
+        Dialect::Bedrock => WireDialect::Bedrock,
+    };
+    WireTemplate {
+        name: name.as_str().to_owned(),
+        version: *version,
+        dialect: dialect.into(),
+        credential_header: header.clone(),
+        credential_prefix: prefix.clone(),
+        auth_failure_status: status.iter().copied().map(u32::from).collect(),
+        usage: usage.as_ref().map(self::usage),
+        model: model.as_ref().map(self::model),
+        credential_names: credential_names.clone(),
+        auth_failure_body: body.clone(),
+    }
+}
+
+fn usage(usage: &UsageLocations) -> Usage {
+    let UsageLocations {
+        input,
+        output,
+        cached_input,
+        cache_write,
+        reasoning,
+        input_excludes_cached,
+        output_excludes_reasoning,
+        input_header,
+        output_header,
+        framing,
+    } = usage;
+    let framing = match framing {
+        StreamFraming::Sse => WireFraming::Sse,
+        StreamFraming::AwsEventStream => WireFraming::AwsEventStream,
+    };
+    Usage {
+        input: input.clone(),
+        output: output.clone(),
+        cached_input: cached_input.clone(),
+        cache_write: cache_write.clone(),
+        reasoning: reasoning.clone(),
+        input_excludes_cached: *input_excludes_cached,
+        input_header: input_header.clone(),
+        output_header: output_header.clone(),
+        framing: framing.into(),
+        output_excludes_reasoning: *output_excludes_reasoning,
+    }
+}
+
+fn model(model: &ModelLocations) -> Model {
+    let ModelLocations { request_body, request_path_before, request_path_after, response_body } = model;
+    Model {
+        request_body: request_body.clone(),
+        request_path_before: request_path_before.clone(),
+        request_path_after: request_path_after.clone(),
+        response_body: response_body.clone(),
+    }
+}
+
+fn endpoint(entry: &EndpointEntry) -> Endpoint {
+    let EndpointEntry {
+        id: _,
+        name,
+        disabled,
+        context,
+        deployment_id,
+        deployment_version,
+        template_id,
+        frozen,
+        revision: _,
+    } = entry;
+    let (key_locations, timeouts, target) = match frozen {
+        Frozen::Provider(spec) => provider(spec),
+        Frozen::Proxy(spec, targets) => proxy(spec, targets),
+    };
+    Endpoint {
+        name: name.clone(),
+        context: context.as_str().to_owned(),
+        template_id: bytes_of(*template_id),
+        key_locations,
+        disabled: *disabled,
+        timeouts: Some(timeouts),
+        target: Some(target),
+        deployment_id: bytes_of(*deployment_id),
+        deployment_version: u32::try_from(*deployment_version).unwrap_or(u32::MAX),
+    }
+}
+
+type Parts = (Vec<WireKeyLocation>, WireTimeouts, endpoint::Target);
+
+fn provider(spec: &ProviderSpec) -> Parts {
+    let ProviderSpec {
+        display_name: _,
+        description: _,
+        // By id, and live where the entry says so.
+        template: _,
+        context: _,
+        upstream: Upstream { url, credential, ca_pem },
+        security,
+        timeouts,
+        disabled: _,
+        // Refused unless they are what they are when nothing is said.
+        access_control: _,
+        models: _,
+        limits: _,
+        policies: _,
+        retries: _,
+    } = spec;
+    let upstream = WireUpstream {
+        url: url.clone(),
+        secret_id: credential.as_ref().map(|Credential { secret, last4: _ }| bytes_of(secret.0)).unwrap_or_default(),
+        extra_ca_pem: ca_pem.clone().unwrap_or_default(),
+    };
+    (key_locations(security), self::timeouts(timeouts), endpoint::Target::Upstream(upstream))
+}
+
+fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
+    let ProxySpec {
+        display_name: _,
+        description: _,
+        context: _,
+        // Resolved to `targets` when it was deployed.
+        provider: _,
+        targets: _,
+        security,
+        timeouts,
+        disabled: _,
+        access_control: _,
+        models: _,
+        limits: _,
+        policies: _,
+        retries: _,
+    } = spec;
+    let target = |Target { provider_id, weight, priority }: &Target| RouteTarget {
+        provider_id: bytes_of(*provider_id),
+        weight: *weight,
+        priority: *priority,
+    };
+    let route = Route { targets: targets.iter().map(target).collect() };
+    (key_locations(security), self::timeouts(timeouts), endpoint::Target::Route(route))
+}
+
+fn key_locations(security: &Security) -> Vec<WireKeyLocation> {
+    let Security { api_key: ApiKeySecurity { locations } } = security;
+    let location = |KeyLocation { r#in, name, prefix }: &KeyLocation| match r#in {
+        KeyPlace::Header => WireKeyLocation {
+            r#in: key_location::In::Header.into(),
+            name: name.to_ascii_lowercase(),
+            prefix: prefix.clone(),
+        },
+        KeyPlace::Query => {
+            WireKeyLocation { r#in: key_location::In::Query.into(), name: name.clone(), prefix: prefix.clone() }
+        }
+    };
+    locations.iter().map(location).collect()
+}
+
+fn timeouts(timeouts: &Timeouts) -> WireTimeouts {
+    let Timeouts { connect, first_byte, idle } = timeouts;
+    let milliseconds = |duration: Duration| u32::try_from(duration.as_time().whole_milliseconds()).unwrap_or(u32::MAX);
+    WireTimeouts {
+        connect_ms: milliseconds(*connect),
+        first_byte_ms: milliseconds(*first_byte),
+        idle_ms: milliseconds(*idle),
+    }
+}
+
+fn api_key(entry: &ApiKeyEntry) -> ApiKey {
+    let ApiKeyEntry { id: _, credentials, endpoint_ids, expires_at_ms, disabled, revision: _ } = entry;
+    // Zero would mean "never": what ended at the epoch has ended.
+    let end = |at: Option<i64>| at.map_or(0, |at| u64::try_from(at).unwrap_or(0).max(1));
+    let credential = |KeyCredential { digest, expires_at_ms }: &KeyCredential| api_key::Credential {
+        digest: digest.clone().into(),
+        expires_at_ms: end(*expires_at_ms),
+    };
+    ApiKey {
+        credentials: credentials.iter().map(credential).collect(),
+        endpoint_ids: endpoint_ids.iter().copied().map(bytes_of).collect(),
+        expires_at_ms: end(*expires_at_ms),
+        disabled: *disabled,
+    }
+}
+
+fn bytes_of(id: Uuid) -> bytes::Bytes {
+    id.into_bytes().to_vec().into()
+}

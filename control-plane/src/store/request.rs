@@ -1,0 +1,199 @@
+//! The request log: recorded requests with the names that people know them by.
+
+use std::collections::BTreeMap;
+
+use sqlx::types::Uuid;
+use time::OffsetDateTime;
+
+use super::{Store, Transaction, engine::run};
+use crate::model::{
+    error::{Error, Internal},
+    id::{ApiKeyId, RequestId},
+    request::RequestEntry,
+    usage::{Batch, Outcome, Record},
+};
+
+/// What to list of the recorded requests.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFilter {
+    /// Older than this one.
+    pub before: Option<Uuid>,
+    /// Of this endpoint, as caller's target.
+    pub endpoint_id: Option<Uuid>,
+    /// Opened by this key.
+    pub api_key_id: Option<Uuid>,
+    /// Ended like this.
+    pub outcome: Option<Outcome>,
+}
+
+/// Names by id, to be read by people.
+#[derive(Debug, Default)]
+pub struct Names {
+    endpoints: BTreeMap<Uuid, (String, String)>,
+    keys: BTreeMap<Uuid, String>,
+}
+
+impl Names {
+    /// All names of an organization.
+    pub async fn read(transaction: &mut Transaction, organization_id: Uuid) -> Result<Self, Error> {
+        let endpoints: Vec<(Uuid, String, String)> = run!(transaction, connection =>
+            sqlx::query_as("SELECT id, kind, name FROM endpoint WHERE organization_id = $1")
+                .bind(organization_id).fetch_all(connection).await)?;
+        let keys: Vec<(Uuid, String)> = run!(transaction, connection =>
+            sqlx::query_as("SELECT id, name FROM api_key WHERE organization_id = $1")
+                .bind(organization_id).fetch_all(connection).await)?;
+        Ok(Self {
+            endpoints: endpoints.into_iter().map(|(id, kind, name)| (id, (kind, name))).collect(),
+            keys: keys.into_iter().collect(),
+        })
+    }
+
+    /// Of a provider or proxy; its id once it is gone.
+    pub fn endpoint(&self, id: Uuid) -> String {
+        self.endpoints.get(&id).map_or_else(|| id.to_string(), |(_, name)| name.clone())
+    }
+
+    /// Kind and name of a provider or proxy that is still there.
+    pub fn endpoint_kind(&self, id: Uuid) -> Option<(&str, &str)> {
+        self.endpoints.get(&id).map(|(kind, name)| (kind.as_str(), name.as_str()))
+    }
+
+    /// Of a key; its id once it is gone.
+    pub fn key(&self, id: Uuid) -> String {
+        self.keys.get(&id).cloned().unwrap_or_else(|| ApiKeyId(id).to_string())
+    }
+
+    /// Name of a key that is still there.
+    pub fn key_name(&self, id: Uuid) -> Option<&str> {
+        self.keys.get(&id).map(String::as_str)
+    }
+
+    /// The endpoint of this name.
+    pub fn endpoint_id(&self, name: &str) -> Option<Uuid> {
+        self.endpoints.iter().find(|(_, (_, known))| known == name).map(|(id, _)| *id)
+    }
+
+    /// The key of this name.
+    pub fn key_id(&self, name: &str) -> Option<Uuid> {
+        self.keys.iter().find(|(_, known)| *known == name).map(|(id, _)| *id)
+    }
+
+    fn row(&self, node: &str, record: &Record) -> Result<RequestEntry, Error> {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(record.started_at_us) * 1_000)
+            .map_err(|error| Error::Internal(Internal::new(error)))?;
+        Ok(RequestEntry {
+            id: RequestId(record.id),
+            at,
+            endpoint: self.endpoint(record.endpoint_id),
+            provider: record.provider_id.map(|id| self.endpoint(id)),
+            key: self.key(record.api_key_id),
+            outcome: record.outcome,
+            status: record.status,
+            requested_model: record.requested_model.clone(),
+            served_model: record.served_model.clone(),
+            input_tokens: record.input_tokens,
+            output_tokens: record.output_tokens,
+            duration_ms: record.duration_us / 1_000,
+            first_byte_ms: record.first_byte_us.map(|us| us / 1_000),
+            streamed: record.streamed,
+            path: record.path.clone(),
+            method: record.method.clone(),
+            refusal: record.refusal.clone(),
+            node: node.to_owned(),
+        })
+    }
+}
+
+/// The records of a batch as people read them.
+pub async fn describe(store: &Store, batch: &Batch) -> Result<Vec<RequestEntry>, Error> {
+    let mut transaction = store.read().await?;
+    let names = Names::read(&mut transaction, batch.organization_id).await?;
+    batch.records.iter().map(|record| names.row(&batch.node, record)).collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    node: String,
+    started_at_us: i64,
+    endpoint_id: Uuid,
+    provider_id: Option<Uuid>,
+    api_key_id: Uuid,
+    admitted: bool,
+    outcome: String,
+    refusal: Option<String>,
+    status: Option<i64>,
+    upstream_status: Option<i64>,
+    requested_model: Option<String>,
+    served_model: Option<String>,
+    input_tokens: Option<i64>,
+    output_tokens: Option<i64>,
+    cached_input_tokens: Option<i64>,
+    cache_write_tokens: Option<i64>,
+    reasoning_tokens: Option<i64>,
+    duration_us: i64,
+    first_byte_us: Option<i64>,
+    streamed: bool,
+    request_bytes: i64,
+    response_bytes: i64,
+    method: String,
+    path: String,
+    revision: i64,
+}
+
+impl Row {
+    fn read(self) -> Result<(String, Record), Error> {
+        let outcome = Outcome::parse(&self.outcome)
+            .ok_or_else(|| Error::Internal(Internal::message("a record's outcome is none that we know")))?;
+        let record = Record {
+            id: self.id,
+            started_at_us: self.started_at_us,
+            endpoint_id: self.endpoint_id,
+            provider_id: self.provider_id,
+            api_key_id: self.api_key_id,
+            admitted: self.admitted,
+            outcome,
+            refusal: self.refusal,
+            status: self.status,
+            upstream_status: self.upstream_status,
+            requested_model: self.requested_model,
+            served_model: self.served_model,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cached_input_tokens: self.cached_input_tokens,
+            cache_write_tokens: self.cache_write_tokens,
+            reasoning_tokens: self.reasoning_tokens,
+            duration_us: self.duration_us,
+            first_byte_us: self.first_byte_us,
+            streamed: self.streamed,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            method: self.method,
+            path: self.path,
+            revision: self.revision,
+        };
+        Ok((self.node, record))
+    }
+}
+
+/// Recorded requests, newest first, at most `limit`.
+pub async fn list(
+    transaction: &mut Transaction,
+    organization_id: Uuid,
+    filter: &RequestFilter,
+    limit: i64,
+) -> Result<Vec<RequestEntry>, Error> {
+    let RequestFilter { before, endpoint_id, api_key_id, outcome } = filter;
+    let rows: Vec<Row> = run!(transaction, connection => sqlx::query_as(
+            "SELECT id, node, started_at_us, endpoint_id, provider_id, api_key_id, admitted, outcome, refusal, \
+             status, upstream_status, requested_model, served_model, input_tokens, output_tokens, \
+             cached_input_tokens, cache_write_tokens, reasoning_tokens, duration_us, first_byte_us, streamed, \
+             request_bytes, response_bytes, method, path, revision \
+             FROM usage_record WHERE organization_id = $1 AND id < $2 AND ($3 IS NULL OR endpoint_id = $3) \
+             AND ($4 IS NULL OR api_key_id = $4) AND ($5 IS NULL OR outcome = $5) ORDER BY id DESC LIMIT $6",
+        )
+        .bind(organization_id).bind(before.unwrap_or(Uuid::max())).bind(endpoint_id).bind(api_key_id)
+        .bind(outcome.map(Outcome::as_str)).bind(limit).fetch_all(connection).await)?;
+    let names = Names::read(transaction, organization_id).await?;
+    rows.into_iter().map(|row| row.read().and_then(|(node, record)| names.row(&node, &record))).collect()
+}
