@@ -50,7 +50,7 @@ pub struct Gateway {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// `host:port` of the control plane's link; empty: none, the node serves what it has on disk.
+    /// `host:port` of the control plane's link; required.
     pub address: String,
     /// Gateway token; empty: see `token_file`.
     pub token: Token,
@@ -298,7 +298,7 @@ mod tests {
     fn the_reference_is_a_valid_configuration() {
         let config = Config::default();
         assert_eq!(config.limits.body_bytes, 512 << 20);
-        assert_eq!(config.deadlines.upstream_first_byte, Duration::from_secs(600));
+        assert_eq!(config.deadlines.upstream_first_byte, Duration::from_mins(10));
         assert_eq!(config.link.token_file, None);
     }
 

@@ -11,6 +11,7 @@ pub mod invalid;
 pub mod key_location;
 pub mod provider;
 pub mod proxy;
+pub(crate) mod request_id;
 pub mod secret;
 pub mod settings;
 pub mod template;

@@ -176,6 +176,14 @@ impl Observer {
         }
     }
 
+    /// Whether everything seen so far are complete events, so that another may be written behind it.
+    pub fn at_boundary(&self) -> bool {
+        match &self.reader {
+            Reader::Sse(splitter, _) => splitter.at_boundary(),
+            Reader::Document(_) | Reader::Aws(..) | Reader::Nothing => false,
+        }
+    }
+
     /// What is known so far.
     pub fn facts(&self, plan: &Plan) -> Facts {
         let count = |count: Count| self.tally.counts[count as usize];

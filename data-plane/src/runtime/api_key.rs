@@ -127,9 +127,15 @@ pub(super) struct Parsed {
     pub(super) digests: Vec<(Digest, Option<u64>)>,
 }
 
+/// The digest of a presented key; `None`: it has not even the form of one, and no look-up is needed.
+pub(crate) fn digest(presented: &str) -> Option<[u8; 32]> {
+    wire::digest(presented)
+}
+
 mod wire {
     use prost::Message as _;
     use proto::config::api_key;
+    use proto::token::{self, TokenKind};
     use uuid::Uuid;
 
     use super::{ApiKey, Digest, Parsed};
@@ -159,6 +165,10 @@ mod wire {
             let key = ApiKey { id, endpoints: endpoints.into(), expires_at_ms: time(expires_at_ms), disabled };
             Ok(Self { key, digests })
         }
+    }
+
+    pub(super) fn digest(presented: &str) -> Option<[u8; 32]> {
+        token::parse(TokenKind::ApiKey, presented).is_ok().then(|| token::digest(presented))
     }
 
     fn time(ms: u64) -> Option<u64> {

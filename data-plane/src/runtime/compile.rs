@@ -14,7 +14,8 @@ use super::endpoint::wire::{Parsed, ParsedTarget};
 use super::endpoint::{Endpoint, Target};
 use super::invalid::{Code, Invalid};
 use super::key_location::KeyLocation;
-use super::provider::{Provider, Upstream};
+use super::provider::Provider;
+use super::provider::wire::Resolved;
 use super::proxy::{Route, RouteTarget};
 use super::secret::Secret;
 use super::settings::Settings;
@@ -30,7 +31,7 @@ pub(super) fn compile(wanted: &Configuration, served: &Configuration) -> Compile
     let keys = work.keys();
     work.unknown_kinds();
     let Work { chosen, mut rejected, .. } = work;
-    rejected.sort_by(|one, other| (one.key, one.revision).cmp(&(other.key, other.revision)));
+    rejected.sort_by_key(|rejection| (rejection.key, rejection.revision));
     let runtime = Runtime { revision: wanted.revision, settings, endpoints, keys };
     Compiled { runtime, served: chosen, rejected }
 }
@@ -225,8 +226,7 @@ impl References<'_> {
                     .secret
                     .map(|secret| self.find(Kind::Secret, self.secrets, secret, "/upstream/credential"))
                     .transpose()?;
-                let (upstream, credential, destination) = upstream.resolve(id, &template, secret)?;
-                let upstream: Upstream = upstream;
+                let Resolved { upstream, credential, destination } = upstream.resolve(id, &template, secret)?;
                 Target::Provider(Arc::new(Provider {
                     id,
                     name: name.clone(),

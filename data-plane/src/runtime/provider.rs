@@ -85,6 +85,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// These, and where they are unset the others.
+    #[must_use]
     pub fn or(self, wider: Self) -> Self {
         Self {
             connect: self.connect.or(wider.connect),
@@ -172,6 +173,13 @@ pub(super) mod wire {
         }
     }
 
+    /// An upstream with its credential.
+    pub(in crate::runtime) struct Resolved {
+        pub(in crate::runtime) upstream: Upstream,
+        pub(in crate::runtime) credential: Option<(HeaderName, HeaderValue)>,
+        pub(in crate::runtime) destination: Destination,
+    }
+
     impl Parsed {
         /// The header that carries the credential, and the pool's identity.
         pub(in crate::runtime) fn resolve(
@@ -179,7 +187,7 @@ pub(super) mod wire {
             id: Uuid,
             template: &Arc<Template>,
             secret: Option<&Secret>,
-        ) -> Result<(Upstream, Option<(HeaderName, HeaderValue)>, Destination), Invalid> {
+        ) -> Result<Resolved, Invalid> {
             let Self { upstream, secret: _, mut digest } = self;
             let credential = match (&template.credential_header, secret) {
                 (Some(name), Some(secret)) => {
@@ -200,7 +208,7 @@ pub(super) mod wire {
             };
             let digest = digest.finalize();
             let generation = digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
-            Ok((upstream, credential, Destination { provider: id, generation }))
+            Ok(Resolved { upstream, credential, destination: Destination { provider: id, generation } })
         }
     }
 

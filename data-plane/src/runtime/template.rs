@@ -22,8 +22,8 @@ pub struct Template {
     pub credential_prefix: Box<str>,
     /// Which answers mean "your stored credential is bad".
     pub auth_failure: AuthFailure,
-    /// Where the facts of an answer stand; `None`: they are never known.
-    pub answer: Option<facts::Plan>,
+    /// Where the facts of an answer stand.
+    pub answer: facts::Plan,
     /// Where the model of a request stands.
     pub model: ModelPlan,
     /// Header and query names that vendors of this template read keys from, lower case; never passed on.
@@ -151,10 +151,7 @@ mod wire {
         Ok((plan, response_body))
     }
 
-    fn answer_plan(usage: Option<template::Usage>, model: &[String]) -> Result<Option<facts::Plan>, Invalid> {
-        if usage.is_none() && model.is_empty() {
-            return Ok(None);
-        }
+    fn answer_plan(usage: Option<template::Usage>, model: &[String]) -> Result<facts::Plan, Invalid> {
         let template::Usage {
             input,
             output,
@@ -188,7 +185,7 @@ mod wire {
         plan.input_header = header(&input_header, "/usage/inputHeader")?;
         plan.output_header = header(&output_header, "/usage/outputHeader")?;
         plan.framing = framing;
-        Ok(Some(plan))
+        Ok(plan)
     }
 
     fn header(name: &str, pointer: &'static str) -> Result<Option<Box<str>>, Invalid> {
