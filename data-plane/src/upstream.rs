@@ -1,0 +1,185 @@
+//! The way to the vendors: pooled HTTP/1.1 connections, each driven by the request that uses it. No task stands between
+//! the two, so a request that is dropped takes its connection with it at once, and no piece of a stream crosses threads.
+//!
+//! The client never chooses where to: the destination is a function of the configuration alone. Redirects are passed
+//! on, never followed; proxy settings of the environment are not read.
+
+pub(crate) mod address;
+pub(crate) mod connect;
+pub(crate) mod line;
+pub(crate) mod pool;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::{Method, Request, Response};
+
+use self::address::Policy;
+use self::line::{Answer, Line, Outbound, SendError};
+use self::pool::Pool;
+use crate::runtime::provider::{Destination, Provider, Scheme};
+use crate::runtime::settings::Settings;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// For the log alone: may name addresses.
+    pub(crate) cause: Cow<'static, str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// The name has no address.
+    Unresolvable,
+    /// No address that may be dialled.
+    Forbidden,
+    /// Nobody takes the connection.
+    Refused,
+    /// TLS failed.
+    Tls,
+    /// The connection did not stand in time.
+    ConnectTimeout,
+    /// The connection broke before a head came.
+    Broken,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, cause: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, cause: cause.into() }
+    }
+}
+
+/// All connections to all vendors.
+pub(crate) struct Upstreams {
+    pools: ArcSwap<HashMap<Destination, Arc<Pool>>>,
+    public_roots: Arc<rustls::ClientConfig>,
+    protected: Vec<SocketAddr>,
+    keep_alive: Duration,
+    idle_limit: usize,
+}
+
+/// One request to one vendor.
+pub(crate) struct Attempt<'a> {
+    pub(crate) provider: &'a Provider,
+    pub(crate) settings: &'a Settings,
+    pub(crate) connect: Duration,
+    /// Requests of one client connection look for a connection in one part of the pool first.
+    pub(crate) shard: usize,
+}
+
+impl Upstreams {
+    /// `protected` are never dialled.
+    pub(crate) fn new(protected: Vec<SocketAddr>, keep_alive: Duration, idle_limit: usize) -> Self {
+        Self { pools: ArcSwap::default(), public_roots: connect::tls_config(&[]), protected, keep_alive, idle_limit }
+    }
+
+    /// Sends a request and waits for the head of the answer; the caller sets the deadline for that.
+    pub(crate) async fn send(
+        &self,
+        attempt: &Attempt<'_>,
+        mut request: Request<Outbound>,
+    ) -> Result<Response<Answer>, Failure> {
+        let pool = self.pool(attempt.provider);
+        while let Some(mut line) = Self::checkout(&pool, attempt.shard).await {
+            let again = replay(&request);
+            match line.send(request).await {
+                Ok(response) => return Ok(Answer::around(response, line, pool, attempt.shard)),
+                // The connection had gone stale and nothing of the request has left: the next one takes it.
+                Err(SendError::Unsent(unsent)) => request = *unsent,
+                Err(SendError::Failed(error)) => match again {
+                    // Closed instead of answered, on a connection that was idle: the vendor may repeat a request
+                    // without a body and without effects.
+                    Some(again) if error.is_incomplete_message() || error.is_closed() => request = again,
+                    Some(_) | None => return Err(broken(&error)),
+                },
+            }
+        }
+        let mut line = self.open(attempt, &pool).await?;
+        match line.send(request).await {
+            Ok(response) => Ok(Answer::around(response, line, pool, attempt.shard)),
+            Err(SendError::Unsent(_)) => Err(Failure::new(FailureKind::Broken, "closed before the request was sent")),
+            Err(SendError::Failed(error)) => Err(broken(&error)),
+        }
+    }
+
+    /// An idle connection that still stands.
+    async fn checkout(pool: &Arc<Pool>, shard: usize) -> Option<Line> {
+        let now = Instant::now();
+        loop {
+            let mut line = pool.take(shard, now)?;
+            if poll_fn(|context| Poll::Ready(line.is_usable(context))).await {
+                return Some(line);
+            }
+        }
+    }
+
+    async fn open(&self, attempt: &Attempt<'_>, pool: &Pool) -> Result<Line, Failure> {
+        let policy = Policy { networks: &attempt.settings.upstream_networks, protected: &self.protected };
+        let connecting = connect::connect(&attempt.provider.upstream, pool.tls(), policy, attempt.connect);
+        let stream = connecting.await?;
+        Line::open(stream).await.map_err(|error| broken(&error))
+    }
+
+    fn pool(&self, provider: &Provider) -> Arc<Pool> {
+        let destination = &provider.destination;
+        if let Some(pool) = self.pools.load().get(destination) {
+            return Arc::clone(pool);
+        }
+        let tls = match (provider.upstream.scheme, &*provider.upstream.extra_roots) {
+            (Scheme::Http, _) => None,
+            (Scheme::Https, []) => Some(Arc::clone(&self.public_roots)),
+            (Scheme::Https, roots) => Some(connect::tls_config(roots)),
+        };
+        let new = Arc::new(Pool::new(tls, self.keep_alive, self.idle_limit));
+        // Two requests may race here; both must end up with the pool that stays.
+        self.pools.rcu(|pools| {
+            let mut pools = HashMap::clone(pools);
+            pools.entry(*destination).or_insert_with(|| Arc::clone(&new));
+            pools
+        });
+        self.pools.load().get(destination).map_or(new, Arc::clone)
+    }
+
+    /// Closes connections that have been idle too long, and forgets pools that nobody uses any more.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let pools = self.pools.load();
+        let unused: Vec<_> =
+            pools.iter().filter(|(_, pool)| pool.sweep(now)).map(|(destination, _)| *destination).collect();
+        if !unused.is_empty() {
+            self.pools.rcu(|pools| {
+                let mut pools = HashMap::clone(pools);
+                pools.retain(|destination, _| !unused.contains(destination));
+                pools
+            });
+        }
+    }
+
+    /// Connections that wait for a request.
+    pub(crate) fn idle(&self) -> usize {
+        self.pools.load().values().map(|pool| pool.idle()).sum()
+    }
+}
+
+fn broken(error: &hyper::Error) -> Failure {
+    Failure::new(FailureKind::Broken, connect::chain(error))
+}
+
+/// A copy of a request that can be sent twice without harm.
+fn replay(request: &Request<Outbound>) -> Option<Request<Outbound>> {
+    let harmless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !harmless || !matches!(request.body(), Outbound::Empty) {
+        return None;
+    }
+    let mut copy = Request::new(Outbound::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}

@@ -1,0 +1,185 @@
+//! One connection to a vendor and one exchange on it at a time, driven by whoever holds it.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::connect::Stream;
+use super::pool::Pool;
+
+/// Bytes read ahead of, or waiting for, the other side; bounds what a stalled exchange holds.
+const BUFFER: usize = 64 * 1024;
+
+/// Why a request's body ends early. What it was is known to who made the body.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body failed")]
+pub(crate) struct BodyFailed;
+
+/// The body of a request to a vendor.
+pub(crate) enum Outbound {
+    /// None at all; such a request can be sent again.
+    Empty,
+    /// Passed on as it comes.
+    Streamed(Pin<Box<dyn Body<Data = Bytes, Error = BodyFailed> + Send>>),
+}
+
+impl Body for Outbound {
+    type Data = Bytes;
+    type Error = BodyFailed;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Streamed(body) => body.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A connection.
+pub(crate) struct Line {
+    sender: http1::SendRequest<Outbound>,
+    driver: http1::Connection<TokioIo<Stream>, Outbound>,
+    /// The driver has ended: nothing more will come.
+    ended: bool,
+}
+
+/// Why a request got no head.
+pub(crate) enum SendError {
+    /// Nothing of it was written; here it is again.
+    Unsent(Box<Request<Outbound>>),
+    /// It was on its way.
+    Failed(hyper::Error),
+}
+
+impl Line {
+    pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(BUFFER);
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver, ended: false })
+    }
+
+    fn drive(&mut self, context: &mut Context<'_>) {
+        // How it ended is told to the request and to the body as well.
+        if !self.ended && Pin::new(&mut self.driver).poll(context).is_ready() {
+            self.ended = true;
+        }
+    }
+
+    /// Whether an idle connection still stands and takes a request.
+    pub(crate) fn is_usable(&mut self, context: &mut Context<'_>) -> bool {
+        self.drive(context);
+        !self.ended && matches!(self.sender.poll_ready(context), Poll::Ready(Ok(())))
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn send(&mut self, request: Request<Outbound>) -> Result<Response<Incoming>, SendError> {
+        let mut sending = pin!(self.sender.try_send_request(request));
+        let sent = poll_fn(|context| {
+            self.drive(context);
+            sending.as_mut().poll(context)
+        });
+        sent.await.map_err(|mut error| match error.take_message() {
+            Some(request) => SendError::Unsent(Box::new(request)),
+            None => SendError::Failed(error.into_error()),
+        })
+    }
+}
+
+/// The body of an answer, with the connection it comes on.
+pub(crate) struct Answer {
+    body: Incoming,
+    /// `None`: given back, or given up.
+    line: Option<Line>,
+    pool: Arc<Pool>,
+    shard: usize,
+    reusable: bool,
+    complete: bool,
+}
+
+impl Answer {
+    pub(crate) fn around(response: Response<Incoming>, line: Line, pool: Arc<Pool>, shard: usize) -> Response<Self> {
+        // Two statements of one length: what follows on such a connection cannot be trusted.
+        let twice =
+            response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH);
+        response.map(|body| Self { body, line: Some(line), pool, shard, reusable: !twice, complete: false })
+    }
+
+    /// The next piece; `None` is the end that the vendor meant.
+    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Bytes>>> {
+        loop {
+            if self.complete {
+                return Poll::Ready(None);
+            }
+            if let Some(line) = &mut self.line {
+                line.drive(context);
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    if self.body.is_end_stream() {
+                        self.finish(context);
+                    }
+                    // Trailers are dropped.
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.line = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    self.finish(context);
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    /// Whether the vendor's end has come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether there is nothing to come, before anything was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// Exact where the vendor stated a length.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// The exchange is over: the connection goes back if it can carry another.
+    pub(crate) fn finish(&mut self, context: &mut Context<'_>) {
+        self.complete = true;
+        let Some(mut line) = self.line.take() else { return };
+        if self.reusable && line.is_usable(context) {
+            self.pool.put(self.shard, line);
+        }
+    }
+}
