@@ -1,0 +1,112 @@
+//! Where clients come in: binding, accepting, and the way every connection ends when the node stops.
+
+pub(crate) mod admin;
+
+mod connection;
+mod socket;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::pipeline::Plane;
+use crate::presence::{Register, Stage};
+
+/// When a stopping node has told everyone, it waits no longer than this for them to go.
+const LAST_CALL: Duration = Duration::from_secs(3);
+/// Out of file descriptors, say: accepting again at once would only burn.
+const AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// Bound, not yet accepting.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// With the port that was chosen, if none was asked for.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until told to stop, then lets what is open finish within the drain time and ends the rest. All its tasks
+    /// have ended when this returns.
+    pub(crate) async fn run(self, plane: Arc<Plane>, stop: CancellationToken) {
+        let register = Arc::new(Register::new(random()));
+        let tasks = TaskTracker::new();
+        let streams = TaskTracker::new();
+        let permits = Arc::new(Semaphore::new(plane.limits.connections));
+        tokio::select! {
+            () = self.accept(&plane, &register, &permits, &tasks, &streams) => {}
+            () = stop.cancelled() => {}
+        }
+        drop(self.socket);
+        tasks.close();
+        streams.close();
+        register.enter(Stage::Draining);
+        if timeout(plane.deadlines.drain, tasks.wait()).await.is_err() {
+            plane.ending.store(true, Ordering::Relaxed);
+            register.enter(Stage::Ending);
+            if timeout(LAST_CALL, tasks.wait()).await.is_err() {
+                tracing::error!("client connections did not end when told to");
+            }
+        }
+        // Without their connection they end by themselves.
+        if timeout(LAST_CALL, streams.wait()).await.is_err() {
+            tracing::error!("requests did not end with their connections");
+        }
+    }
+
+    async fn accept(
+        &self,
+        plane: &Arc<Plane>,
+        register: &Arc<Register>,
+        permits: &Arc<Semaphore>,
+        tasks: &TaskTracker,
+        streams: &TaskTracker,
+    ) {
+        loop {
+            // At the limit the others wait in the kernel's queue.
+            let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
+            let stream = match self.socket.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot accept a connection");
+                    sleep(AFTER_ERROR).await;
+                    continue;
+                }
+            };
+            // Only a wish: a connection without it still works.
+            let _ = stream.set_nodelay(true);
+            let presence = Register::arrive(register);
+            let (plane, streams) = (Arc::clone(plane), streams.clone());
+            tasks.spawn(async move {
+                plane.metrics.connections.fetch_add(1, Ordering::Relaxed);
+                connection::serve(stream, presence, Arc::clone(&plane), streams).await;
+                plane.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Request ids also hold the time: without randomness they are still distinct within the process.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
