@@ -1,3 +1,70 @@
-//! The steps of a request, in order; each is one file.
+//! The life of a request, top to bottom: eight steps, one file each. What a step needs is made only by the step before
+//! it, so none can be left out; whatever the ending, the `Call` accounts for it when it goes.
 
 pub mod account;
+
+mod admit;
+mod authenticate;
+mod clock;
+mod dispatch;
+mod guard;
+mod headers;
+mod links;
+mod query;
+mod receive;
+mod relay;
+mod route;
+mod upload;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwapOption;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use self::account::Sink;
+use self::receive::Call;
+pub(crate) use self::relay::AnswerBody;
+use crate::config::{Deadlines, Limits};
+use crate::error::Refusal;
+use crate::presence::Presence;
+use crate::runtime::Runtime;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstreams;
+
+/// What all requests of a node share.
+pub(crate) struct Plane {
+    /// What is served; `None`: nothing yet.
+    pub(crate) runtime: Arc<ArcSwapOption<Runtime>>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) sink: Sink,
+    pub(crate) metrics: Metrics,
+    pub(crate) limits: Limits,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) log_requests: bool,
+    /// The drain time is over: what is still open ends now.
+    pub(crate) ending: AtomicBool,
+}
+
+/// One request, from its head to the head of its answer; the body of the answer carries the rest.
+pub(crate) async fn serve(
+    plane: Arc<Plane>,
+    presence: Arc<Presence>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let mut call = Call::begin(plane, &presence, request);
+    match answer(&mut call).await {
+        Ok(reply) => relay::relay(call, reply),
+        Err(refusal) => relay::refuse(call, refusal),
+    }
+}
+
+async fn answer(call: &mut Call) -> Result<dispatch::Reply, Refusal> {
+    let received = receive::receive(call)?;
+    let routed = route::route(call, received)?;
+    let caller = authenticate::authenticate(call, &routed)?;
+    let permit = admit::admit(call, routed, caller)?;
+    guard::guard(call, &permit)?;
+    dispatch::dispatch(call, permit).await
+}

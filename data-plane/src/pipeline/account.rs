@@ -1,6 +1,26 @@
-//! The last step: one record, one log line, the counters; on every exit, because it owns what the request left behind.
+//! Step 8: one record, one log line, the counters. Runs on every exit, because it owns what the request left behind and
+//! settles when it is dropped: nobody has to remember it.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
 use uuid::Uuid;
+
+use super::Plane;
+use super::upload::Upload;
+use crate::dialect::Dialect;
+use crate::dialect::facts::Facts;
+use crate::error::Refusal;
+use crate::runtime::Runtime;
+use crate::runtime::api_key::ApiKey;
+use crate::runtime::endpoint::Endpoint;
+use crate::runtime::provider::Provider;
+use crate::runtime::request_id;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +39,32 @@ pub enum Outcome {
     ClientGone,
     /// The node was stopping.
     Drained,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Answered,
+        Self::Refused,
+        Self::VendorError,
+        Self::UpstreamFailed,
+        Self::UpstreamBroken,
+        Self::ClientGone,
+        Self::Drained,
+    ];
+
+    /// Closed label: in logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::VendorError => "vendor_error",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::ClientGone => "client_gone",
+            Self::Drained => "drained",
+        }
+    }
 }
 
 /// What one authenticated request was. Exactly one per request, whatever its ending.
@@ -74,4 +120,275 @@ pub struct Record {
     pub path: Box<str>,
     /// Of the configuration that decided.
     pub revision: u64,
+}
+
+/// Where records go. Must not block.
+#[derive(Clone)]
+pub struct Sink(Arc<dyn Fn(Record) + Send + Sync>);
+
+impl Sink {
+    /// Hands every record to `take`.
+    pub fn new(take: impl Fn(Record) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Sink")
+    }
+}
+
+/// Bytes of a path that are kept.
+const PATH: usize = 256;
+
+/// What one request has left behind so far.
+pub(super) struct Account {
+    plane: Arc<Plane>,
+    id: Uuid,
+    started_at_us: u64,
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    revision: u64,
+    context: usize,
+    endpoint: Option<Arc<Endpoint>>,
+    key: Option<Arc<ApiKey>>,
+    provider: Option<Arc<Provider>>,
+    admitted: bool,
+    /// `None`: nobody has said how it ended, so the client left.
+    outcome: Option<Outcome>,
+    refusal: Option<Refusal>,
+    cause: Option<Cow<'static, str>>,
+    status: Option<StatusCode>,
+    upstream_status: Option<StatusCode>,
+    first_byte: Option<Duration>,
+    streamed: bool,
+    model: Option<Box<str>>,
+    upload: Option<Arc<Upload>>,
+    facts: Facts,
+    response_bytes: u64,
+}
+
+impl Account {
+    pub(super) fn open(plane: Arc<Plane>, id: Uuid, started_at_us: u64, started: Instant, head: &Parts) -> Self {
+        plane.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            plane,
+            id,
+            started_at_us,
+            started,
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            revision: 0,
+            context: 0,
+            endpoint: None,
+            key: None,
+            provider: None,
+            admitted: false,
+            outcome: None,
+            refusal: None,
+            cause: None,
+            status: None,
+            upstream_status: None,
+            first_byte: None,
+            streamed: false,
+            model: None,
+            upload: None,
+            facts: Facts::default(),
+            response_bytes: 0,
+        }
+    }
+
+    pub(super) fn decided_by(&mut self, runtime: &Runtime) {
+        self.revision = runtime.revision();
+    }
+
+    pub(super) fn routed(&mut self, endpoint: &Arc<Endpoint>, context: usize) {
+        self.endpoint = Some(Arc::clone(endpoint));
+        self.context = context;
+    }
+
+    pub(super) fn authenticated(&mut self, key: &Arc<ApiKey>) {
+        self.key = Some(Arc::clone(key));
+    }
+
+    pub(super) fn admitted(&mut self) {
+        self.admitted = true;
+    }
+
+    /// The model the path names, if it does.
+    pub(super) fn asks_for(&mut self, model: Option<Box<str>>) {
+        self.model = model;
+    }
+
+    pub(super) fn uploads(&mut self, upload: Arc<Upload>) {
+        self.upload = Some(upload);
+    }
+
+    pub(super) fn upload(&self) -> Option<Arc<Upload>> {
+        self.upload.clone()
+    }
+
+    pub(super) fn attempted(&mut self, provider: &Arc<Provider>) {
+        self.provider = Some(Arc::clone(provider));
+    }
+
+    /// For the log line: may name addresses.
+    pub(super) fn caused(&mut self, cause: impl Into<Cow<'static, str>>) {
+        self.cause = Some(cause.into());
+    }
+
+    /// The head of the vendor's answer has come.
+    pub(super) fn headed(&mut self, status: StatusCode) {
+        self.first_byte = Some(self.started.elapsed());
+        self.upstream_status = Some(status);
+    }
+
+    /// It is being passed on.
+    pub(super) fn answers(&mut self, status: StatusCode, streamed: bool) {
+        self.status = Some(status);
+        self.streamed = streamed;
+    }
+
+    pub(super) fn handed_on(&mut self, bytes: usize) {
+        self.response_bytes += bytes as u64;
+    }
+
+    pub(super) fn learned(&mut self, facts: Facts) {
+        self.facts = facts;
+    }
+
+    /// Passed on to its end.
+    pub(super) fn completed(&mut self) {
+        let failed = self.status.is_some_and(|status| status.is_client_error() || status.is_server_error());
+        self.outcome = Some(if failed { Outcome::VendorError } else { Outcome::Answered });
+    }
+
+    pub(super) fn ended(&mut self, outcome: Outcome, refusal: Option<Refusal>) {
+        self.outcome = Some(outcome);
+        self.refusal = refusal;
+    }
+
+    /// Answered by ourselves with a body of so many bytes.
+    pub(super) fn refused(&mut self, refusal: Refusal, bytes: usize) {
+        self.status = Some(refusal.status());
+        self.response_bytes = bytes as u64;
+        let outcome = match refusal {
+            Refusal::Draining => Outcome::Drained,
+            _ if refusal.is_upstream() => Outcome::UpstreamFailed,
+            _ => Outcome::Refused,
+        };
+        self.ended(outcome, Some(refusal));
+    }
+
+    /// What the caller speaks, once the endpoint is known.
+    pub(super) fn dialect(&self) -> Option<Dialect> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.template.dialect)
+    }
+
+    /// The ending if nobody has said one.
+    fn outcome(&self) -> Outcome {
+        self.outcome.unwrap_or_else(|| {
+            if self.plane.ending.load(Ordering::Relaxed) { Outcome::Drained } else { Outcome::ClientGone }
+        })
+    }
+
+    fn requested_model(&self) -> Option<&str> {
+        self.model.as_deref().or_else(|| self.upload.as_ref()?.model())
+    }
+
+    fn log(&self, outcome: Outcome, duration: Duration) {
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let id = request_id::text(self.id);
+        let endpoint = self.endpoint.as_ref().map(|endpoint| &*endpoint.name);
+        let provider = self.provider.as_ref().map(|provider| &*provider.name);
+        let key = self.key.as_ref().map(|key| tracing::field::display(key.id));
+        let (method, path) = (&self.method, cut(self.uri.path()));
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let upstream_status = self.upstream_status.map(|status| status.as_u16());
+        let refusal = self.refusal.map(Refusal::label);
+        let cause = self.cause.as_deref();
+        let model = self.requested_model();
+        let duration_ms = milliseconds(duration);
+        let first_byte_ms = self.first_byte.map(milliseconds);
+        let (input_tokens, output_tokens, revision) = (self.facts.input, self.facts.output, self.revision);
+        let ending = outcome.label();
+        tracing::info!(
+            target: "data_plane::request",
+            { request.id = id,
+            endpoint.name = endpoint,
+            provider.name = provider,
+            key.id = key,
+            status,
+            upstream.status = upstream_status,
+            refusal,
+            cause,
+            model,
+            input_tokens,
+            output_tokens,
+            duration_ms,
+            first_byte_ms,
+            revision },
+            "{method} {path}: {ending} {status}",
+        );
+    }
+
+    fn record(&mut self, outcome: Outcome, duration: Duration) -> Option<Record> {
+        let (endpoint, key) = (self.endpoint.as_ref()?, self.key.as_ref()?);
+        let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let requested_model = self.requested_model().map(Into::into);
+        let path = self.uri.path().get(self.context..).unwrap_or_default();
+        let facts = std::mem::take(&mut self.facts);
+        Some(Record {
+            id: self.id,
+            started_at_us: self.started_at_us,
+            endpoint_id: endpoint.id,
+            provider_id: self.provider.as_ref().map(|provider| provider.id),
+            api_key_id: key.id,
+            admitted: self.admitted,
+            outcome,
+            refusal: self.refusal.map(Refusal::label),
+            status: self.status.map(|status| status.as_u16()),
+            upstream_status: self.upstream_status.map(|status| status.as_u16()),
+            requested_model,
+            served_model: facts.model,
+            input_tokens: facts.input,
+            output_tokens: facts.output,
+            cached_input_tokens: facts.cached_input,
+            cache_write_tokens: facts.cache_write,
+            reasoning_tokens: facts.reasoning,
+            duration_us: microseconds(duration),
+            first_byte_us: self.first_byte.map(microseconds),
+            streamed: self.streamed,
+            request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            response_bytes: self.response_bytes,
+            method: self.method.as_str().into(),
+            path: cut(path).into(),
+            revision: self.revision,
+        })
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let (outcome, duration) = (self.outcome(), self.started.elapsed());
+        if self.plane.log_requests {
+            self.log(outcome, duration);
+        }
+        let received = self.upload.as_ref().map_or(0, |upload| upload.bytes());
+        self.plane.metrics.ended(outcome, self.refusal, duration, received, self.response_bytes);
+        if let Some(record) = self.record(outcome, duration) {
+            (self.plane.sink.0)(record);
+        }
+    }
+}
+
+/// At most [`PATH`] bytes of it.
+fn cut(path: &str) -> &str {
+    let mut end = path.len().min(PATH);
+    while !path.is_char_boundary(end) {
+        end -= 1;
+    }
+    &path[..end]
 }

@@ -1,0 +1,354 @@
+//! Every way a request can fail by Lockgate's own decision: status, closed label, wording. Rendered in one place, in
+//! the caller's dialect. No variant carries an address, a key or a piece of a body: there is nothing to leak.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::dialect::Dialect;
+use crate::dialect::fault::Fault;
+
+/// On every answer.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-lockgate-request-id");
+/// On answers of Lockgate's own; on a vendor's answer this is the vendor's.
+pub const VENDOR_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The OpenAI and Anthropic SDKs obey it.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Why a request was not answered by the vendor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No configuration has been loaded yet.
+    NotReady,
+    /// The node is stopping.
+    Draining,
+    /// No, two or malformed `Host`, or another than in the request line.
+    BadHost,
+    /// The request's length is stated in two ways.
+    BadFraming,
+    /// `Connection` nominates a header that decides about the request.
+    BadConnectionHeader,
+    /// The path has forms that two readers could read in two ways.
+    BadPath,
+    /// A method that is not passed on.
+    MethodNotAllowed,
+    /// The request asks for another protocol.
+    UpgradeNotSupported,
+    /// The head is too large.
+    HeadTooLarge,
+    /// The URI is too long.
+    UriTooLong,
+    /// No endpoint has this context.
+    UnknownContext,
+    /// Two values in one of the places a key is read from.
+    AmbiguousKey,
+    /// No valid key: missing, malformed, unknown, revoked, expired and disabled are not told apart.
+    Unauthenticated,
+    /// A valid key that does not open this endpoint.
+    OutOfScope,
+    /// An administrator switched the endpoint, or the provider behind it, off.
+    EndpointDisabled,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The body stopped arriving.
+    BodyStalled,
+    /// The body broke off or is not framed as announced.
+    BodyBroken,
+    /// The upstream's name has no address.
+    UpstreamUnresolvable,
+    /// The address policy forbids the upstream's addresses.
+    UpstreamForbidden,
+    /// The upstream takes no connection.
+    UpstreamRefused,
+    /// The upstream's certificate was not accepted, or TLS failed otherwise.
+    UpstreamTls,
+    /// The connection did not stand in time.
+    UpstreamConnectTimeout,
+    /// No head in time.
+    UpstreamSilent,
+    /// The upstream closed or broke the protocol before its head was complete.
+    UpstreamBroken,
+    /// The vendor rejected the stored credential.
+    UpstreamAuth,
+}
+
+impl Refusal {
+    /// All of them, for the catalogue and its test.
+    pub const ALL: [Self; 26] = [
+        Self::NotReady,
+        Self::Draining,
+        Self::BadHost,
+        Self::BadFraming,
+        Self::BadConnectionHeader,
+        Self::BadPath,
+        Self::MethodNotAllowed,
+        Self::UpgradeNotSupported,
+        Self::HeadTooLarge,
+        Self::UriTooLong,
+        Self::UnknownContext,
+        Self::AmbiguousKey,
+        Self::Unauthenticated,
+        Self::OutOfScope,
+        Self::EndpointDisabled,
+        Self::BodyTooLarge,
+        Self::BodyStalled,
+        Self::BodyBroken,
+        Self::UpstreamUnresolvable,
+        Self::UpstreamForbidden,
+        Self::UpstreamRefused,
+        Self::UpstreamTls,
+        Self::UpstreamConnectTimeout,
+        Self::UpstreamSilent,
+        Self::UpstreamBroken,
+        Self::UpstreamAuth,
+    ];
+
+    /// HTTP status.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::BadHost
+            | Self::BadFraming
+            | Self::BadConnectionHeader
+            | Self::BadPath
+            | Self::AmbiguousKey
+            | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::OutOfScope | Self::EndpointDisabled => StatusCode::FORBIDDEN,
+            Self::UnknownContext => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed | Self::UpgradeNotSupported => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UpstreamUnresolvable
+            | Self::UpstreamForbidden
+            | Self::UpstreamRefused
+            | Self::UpstreamTls
+            | Self::UpstreamBroken
+            | Self::UpstreamAuth => StatusCode::BAD_GATEWAY,
+            Self::NotReady | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamConnectTimeout | Self::UpstreamSilent => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Closed label: in bodies, records, logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotReady => "not_ready",
+            Self::Draining => "draining",
+            Self::BadHost => "bad_host",
+            Self::BadFraming => "bad_framing",
+            Self::BadConnectionHeader => "bad_connection_header",
+            Self::BadPath => "bad_path",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UpgradeNotSupported => "upgrade_not_supported",
+            Self::HeadTooLarge => "head_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::UnknownContext => "unknown_context",
+            Self::AmbiguousKey => "ambiguous_key",
+            Self::Unauthenticated => "invalid_api_key",
+            Self::OutOfScope => "key_out_of_scope",
+            Self::EndpointDisabled => "endpoint_disabled",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyStalled => "body_stalled",
+            Self::BodyBroken => "body_broken",
+            Self::UpstreamUnresolvable => "upstream_unresolvable",
+            Self::UpstreamForbidden => "upstream_forbidden",
+            Self::UpstreamRefused => "upstream_refused",
+            Self::UpstreamTls => "upstream_tls",
+            Self::UpstreamConnectTimeout => "upstream_connect_timeout",
+            Self::UpstreamSilent => "upstream_silent",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::UpstreamAuth => "upstream_auth",
+        }
+    }
+
+    /// What happened, and what to do next.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::NotReady => {
+                "This gateway node has no configuration yet. Try again in a moment; if it stays so, its link to the \
+                 control plane needs attention."
+            }
+            Self::Draining => "This gateway node is stopping. Send the request again; another node will take it.",
+            Self::BadHost => "The request must name its host exactly once, in the Host header. Check the client.",
+            Self::BadFraming => "The request states its length in two ways. Send Content-Length or chunks, not both.",
+            Self::BadConnectionHeader => {
+                "The Connection header names a header that decides about the request. Remove it from Connection."
+            }
+            Self::BadPath => {
+                "The path has empty, dot or encoded separator segments, or bytes that must be percent-encoded. Send \
+                 the plain path."
+            }
+            Self::MethodNotAllowed => {
+                "This method is not passed on. Use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE."
+            }
+            Self::UpgradeNotSupported => {
+                "This endpoint carries HTTP requests only. Send the request without the Upgrade header."
+            }
+            Self::HeadTooLarge => "The request's headers are too large. Send fewer or shorter ones.",
+            Self::UriTooLong => "The request's URI is too long. Move what it carries into the body.",
+            Self::UnknownContext => {
+                "No endpoint is deployed under this path. Compare it with the Invoke URL shown in the console, and \
+                 check that the endpoint is deployed to this gateway."
+            }
+            Self::AmbiguousKey => "The API key was sent twice in the same place. Send it once.",
+            Self::Unauthenticated => {
+                "The gateway API key is missing or not valid. Send a current key in the X-API-Key header; keys are \
+                 made in the console under API keys."
+            }
+            Self::OutOfScope => {
+                "This API key does not open this endpoint. Add the endpoint to the key in the console, or use \
+                 another key."
+            }
+            Self::EndpointDisabled => "An administrator has disabled this endpoint. Ask them to enable it.",
+            Self::BodyTooLarge => "The request's body is larger than this gateway allows. Send less.",
+            Self::BodyStalled => "The request's body stopped arriving. Send the request again.",
+            Self::BodyBroken => "The request's body broke off or is not framed as announced. Send the request again.",
+            Self::UpstreamUnresolvable => {
+                "The vendor's host name cannot be resolved. An administrator should check the provider's upstream URL."
+            }
+            Self::UpstreamForbidden => {
+                "The vendor's address is not one this gateway may connect to. An administrator should check the \
+                 provider's upstream URL and the gateway's upstream networks."
+            }
+            Self::UpstreamRefused => {
+                "The vendor takes no connection. Try again; if it stays so, an administrator should check the \
+                 provider's upstream URL."
+            }
+            Self::UpstreamTls => {
+                "No trusted TLS connection to the vendor could be made. An administrator should check the provider's \
+                 upstream URL and its certificate authority."
+            }
+            Self::UpstreamConnectTimeout => "The vendor could not be reached in time. Try again.",
+            Self::UpstreamSilent => {
+                "The vendor did not begin to answer in time. Try again, or raise the endpoint's first byte timeout."
+            }
+            Self::UpstreamBroken => "The vendor closed the connection before it answered. Try again.",
+            Self::UpstreamAuth => {
+                "The vendor rejected the credential stored for this provider. Your gateway key is fine; an \
+                 administrator must renew the provider's credential."
+            }
+        }
+    }
+
+    /// Whether it says something about the vendor's side rather than the request.
+    pub const fn is_upstream(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnresolvable
+                | Self::UpstreamForbidden
+                | Self::UpstreamRefused
+                | Self::UpstreamTls
+                | Self::UpstreamConnectTimeout
+                | Self::UpstreamSilent
+                | Self::UpstreamBroken
+                | Self::UpstreamAuth
+        )
+    }
+
+    /// Whether the connection may carry another request: not when it is unclear where this one ends.
+    const fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::BadHost
+                | Self::BadFraming
+                | Self::BadConnectionHeader
+                | Self::HeadTooLarge
+                | Self::UriTooLong
+                | Self::BodyTooLarge
+                | Self::BodyStalled
+                | Self::BodyBroken
+                | Self::Draining
+        )
+    }
+
+    /// The error, ready for a dialect.
+    pub(crate) fn fault(self, request_id: &str) -> Fault<'_> {
+        Fault { status: self.status().as_u16(), label: self.label(), message: self.message(), request_id }
+    }
+
+    /// Head and body of the answer. No dialect: nobody knows yet which the caller speaks.
+    pub(crate) fn render(
+        self,
+        dialect: Option<Dialect>,
+        request_id: &str,
+        request_id_value: &HeaderValue,
+        http1: bool,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        let fault = self.fault(request_id);
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, request_id_value.clone());
+        headers.insert(VENDOR_REQUEST_ID, request_id_value.clone());
+        if dialect == Some(Dialect::Bedrock) {
+            headers.insert("x-amzn-errortype", HeaderValue::from_static(fault.bedrock_kind()));
+            headers.insert("x-amzn-requestid", request_id_value.clone());
+        }
+        match self.status() {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lockgate\""));
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        if self == Self::UpstreamAuth {
+            // Only an administrator can mend it: no SDK should hammer the vendor with a dead credential.
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if http1 && self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        (self.status(), headers, fault.body(dialect).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct_and_messages_say_what_to_do() {
+        let labels: BTreeSet<_> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
+        assert_eq!(labels.len(), Refusal::ALL.len());
+        for refusal in Refusal::ALL {
+            assert!(refusal.message().split(['.', ';']).count() > 1, "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn every_dialect_finds_status_message_and_request_id() {
+        let dialects = [
+            None,
+            Some(Dialect::OpenAi),
+            Some(Dialect::Anthropic),
+            Some(Dialect::Gemini),
+            Some(Dialect::Mistral),
+            Some(Dialect::Bedrock),
+        ];
+        for dialect in dialects {
+            let bodies: Vec<serde_json::Value> = Refusal::ALL
+                .iter()
+                .map(|refusal| {
+                    let id = HeaderValue::from_static("req_1");
+                    let (_, headers, body) = refusal.render(dialect, "req_1", &id, true);
+                    assert_eq!(headers[VENDOR_REQUEST_ID], "req_1");
+                    assert!(String::from_utf8_lossy(&body).contains("req_1"));
+                    serde_json::from_slice(&body).unwrap()
+                })
+                .collect();
+            let name = dialect.map_or_else(|| "everyone".to_owned(), |dialect| format!("{dialect:?}").to_lowercase());
+            insta::with_settings!({ snapshot_path => "../tests/golden", prepend_module_to_snapshot => false }, {
+                insta::assert_json_snapshot!(format!("refusals_{name}"), bodies);
+            });
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Step 1: what is true of every request whatever it asks for. Meaning and time are ours, framing is hyper's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request::Parts};
+use hyper::body::Incoming;
+use uuid::Uuid;
+
+use super::Plane;
+use super::account::Account;
+use crate::error::Refusal;
+use crate::presence::{Busy, Presence};
+use crate::runtime::Runtime;
+use crate::runtime::request_id;
+
+/// A request and everything that is known of it so far.
+pub(super) struct Call {
+    pub(super) plane: Arc<Plane>,
+    pub(super) head: Parts,
+    /// `None`: on its way to the vendor.
+    pub(super) body: Option<Incoming>,
+    pub(super) account: Account,
+    /// Keeps the connection's idle clock from running.
+    pub(super) busy: Busy,
+    pub(super) request_id: Arc<str>,
+    pub(super) now_ms: u64,
+    /// Which part of a pool this connection's requests look in first.
+    pub(super) shard: usize,
+}
+
+/// Proof that the head was checked, with the configuration that decides about the request.
+pub(super) struct Received {
+    pub(super) runtime: Arc<Runtime>,
+}
+
+impl Call {
+    pub(super) fn begin(plane: Arc<Plane>, presence: &Arc<Presence>, request: Request<Incoming>) -> Self {
+        let started = Instant::now();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let id: Uuid = presence.ids().next(now_ms);
+        let shard = presence.shard();
+        let busy = Presence::enter(presence);
+        let (head, body) = request.into_parts();
+        let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let account = Account::open(Arc::clone(&plane), id, now_us, started, &head);
+        let request_id = request_id::text(id).into();
+        Self { plane, head, body: Some(body), account, busy, request_id, now_ms, shard }
+    }
+}
+
+/// Checks the head.
+pub(super) fn receive(call: &mut Call) -> Result<Received, Refusal> {
+    let head = &call.head;
+    let limits = &call.plane.limits;
+    if call.plane.ending.load(Ordering::Relaxed) {
+        return Err(Refusal::Draining);
+    }
+    check_size(head, limits.uri_bytes, limits.head_bytes)?;
+    check_method(&head.method)?;
+    check_host(head)?;
+    if call.busy.has_two_lengths() {
+        return Err(Refusal::BadFraming);
+    }
+    check_framing(&head.headers)?;
+    check_connection(&head.headers)?;
+    check_upgrade(&head.headers)?;
+    if call
+        .body
+        .as_ref()
+        .is_some_and(|body| http_body::Body::size_hint(body).exact().is_some_and(|length| length > limits.body_bytes))
+    {
+        return Err(Refusal::BodyTooLarge);
+    }
+    match call.plane.runtime.load_full() {
+        Some(runtime) => {
+            call.account.decided_by(&runtime);
+            Ok(Received { runtime })
+        }
+        None => Err(Refusal::NotReady),
+    }
+}
+
+fn check_size(head: &Parts, uri_bytes: usize, head_bytes: usize) -> Result<(), Refusal> {
+    let uri = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
+    if uri > uri_bytes {
+        return Err(Refusal::UriTooLong);
+    }
+    // As HTTP/1.1 would write it: `name: value CR LF`.
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if fields + uri > head_bytes { Err(Refusal::HeadTooLarge) } else { Ok(()) }
+}
+
+fn check_method(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+            Ok(())
+        }
+        _ => Err(Refusal::MethodNotAllowed),
+    }
+}
+
+/// RFC 9112 section 3.2: exactly one, well-formed, and the same as in the request line.
+fn check_host(head: &Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Refusal::BadHost);
+    }
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    match (host, authority) {
+        (Some(host), None) if is_host(host) => Ok(()),
+        (Some(host), Some(authority))
+            if is_host(host) && host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) =>
+        {
+            Ok(())
+        }
+        // HTTP/2 has `:authority` instead.
+        (None, Some(authority)) if head.version == Version::HTTP_2 && is_host_text(authority) => Ok(()),
+        (Some(_) | None, _) => Err(Refusal::BadHost),
+    }
+}
+
+fn is_host(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(is_host_text)
+}
+
+/// `host[:port]`, without user information.
+fn is_host_text(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => (address, rest),
+            Some(_) | None => return false,
+        },
+        None => match text.find(':') {
+            Some(colon) => text.split_at(colon),
+            None => (text, ""),
+        },
+    };
+    let port_fits = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|port| {
+            port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        });
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:".contains(&byte);
+    !host.is_empty() && host.bytes().all(letters) && port_fits
+}
+
+/// What hyper leaves to be decided: `Content-Length` beside `Transfer-Encoding`, and codings other than `chunked`.
+fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let twice = codings.next().is_some() || headers.contains_key(http::header::CONTENT_LENGTH);
+    if chunked && !twice { Ok(()) } else { Err(Refusal::BadFraming) }
+}
+
+/// A header that decides about the request must not be declared hop-by-hop: who strips it would see another request
+/// than who does not.
+fn check_connection(headers: &HeaderMap) -> Result<(), Refusal> {
+    const DECIDING: [&str; 10] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "content-type",
+        "content-encoding",
+        "authorization",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "expect",
+    ];
+    for name in super::headers::nominated(headers) {
+        if DECIDING.iter().any(|deciding| name.eq_ignore_ascii_case(deciding)) {
+            return Err(Refusal::BadConnectionHeader);
+        }
+    }
+    let expectations = headers.get_all(EXPECT).iter();
+    for expectation in expectations {
+        if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refusal::BadFraming);
+        }
+    }
+    Ok(())
+}
+
+/// `h2c` may be ignored (RFC 9110 section 7.8) and some clients offer it on every request; anything else expects to be
+/// understood.
+fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+    let known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c");
+    if headers.get_all(UPGRADE).iter().all(known) { Ok(()) } else { Err(Refusal::UpgradeNotSupported) }
+}
+
+/// The authority the client used, for links that must lead back to it.
+pub(super) fn authority(head: &Parts) -> Option<&str> {
+    let uri: &Uri = &head.uri;
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.or_else(|| uri.authority().map(http::uri::Authority::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_from_what_is_none() {
+        for host in ["gw.example", "gw.example:8080", "127.0.0.1:80", "[::1]", "[::1]:8080", "a_b", "x:"] {
+            assert_eq!(is_host_text(host), host != "x:", "{host}");
+        }
+        for host in ["", ":80", "a:b", "a:99999", "a:1:2", "u@h", "a b", "a/b", "[::1", "[x]:1", "[::1]x", "a?b", "é"]
+        {
+            assert!(!is_host_text(host), "{host}");
+        }
+    }
+}
