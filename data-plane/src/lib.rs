@@ -2,10 +2,19 @@
 
 pub mod config;
 pub mod dialect;
+pub mod error;
 pub mod follow;
+pub mod gateway;
 pub mod link;
+pub mod node;
 pub mod pipeline;
 pub mod report;
 pub mod runtime;
 
+mod listener;
+mod presence;
+mod telemetry;
+mod upstream;
+
 pub use config::Config;
+pub use node::{Error, Handle, run, start};

@@ -1,0 +1,116 @@
+//! The composition root of everything but the link: binds, wires, runs, stops. What is served comes from a slot that
+//! someone else fills.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::listener::Listener;
+use crate::listener::admin;
+use crate::pipeline::Plane;
+use crate::pipeline::account::Sink;
+use crate::runtime::Runtime;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstreams;
+
+/// How often idle upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Why the gateway cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running gateway: listeners and pools.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where requests come in.
+    pub address: SocketAddr,
+    /// Where health and metrics are; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    rest: CancellationToken,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Binds everything, then serves what is in `runtime` (nothing: every request is answered 503) and hands one record
+    /// per authenticated request to `sink`.
+    pub async fn start(
+        config: &Config,
+        runtime: Arc<ArcSwapOption<Runtime>>,
+        sink: Sink,
+    ) -> Result<Self, GatewayError> {
+        let bind = |address| move |source| GatewayError::Bind { address, source };
+        let listener = Listener::bind(config.gateway.listen).await.map_err(bind(config.gateway.listen))?;
+        let admin = match config.admin.listen {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(bind(address))?),
+            None => None,
+        };
+        let address = listener.address();
+        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+        let protected = config.gateway.protected.iter().copied().chain([address]).chain(admin_address).collect();
+        let plane = Arc::new(Plane {
+            runtime,
+            upstreams: Upstreams::new(
+                protected,
+                config.deadlines.upstream_keep_alive,
+                config.limits.idle_upstream_connections,
+            ),
+            sink,
+            metrics: Metrics::default(),
+            limits: config.limits.clone(),
+            deadlines: config.deadlines.clone(),
+            log_requests: config.log.requests,
+            ending: AtomicBool::new(false),
+        });
+        let (stop, rest) = (CancellationToken::new(), CancellationToken::new());
+        let serving = tokio::spawn(listener.run(Arc::clone(&plane), stop.clone()));
+        let mut others = vec![tokio::spawn(sweep(Arc::clone(&plane), rest.clone()))];
+        if let Some(admin) = admin {
+            others.push(tokio::spawn(admin::run(admin, plane, rest.clone())));
+        }
+        Ok(Self { address, admin: admin_address, stop, serving, rest, others })
+    }
+
+    /// Stops accepting, lets what is open finish within the drain time, ends the rest, and joins every task.
+    pub async fn shutdown(self) {
+        let Self { address: _, admin: _, stop, serving, rest, others } = self;
+        stop.cancel();
+        if serving.await.is_err() {
+            tracing::error!("serving requests ended in a panic");
+        }
+        // Health and metrics are there to the end.
+        rest.cancel();
+        for task in others {
+            if task.await.is_err() {
+                tracing::error!("a task of the gateway ended in a panic");
+            }
+        }
+    }
+}
+
+async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => plane.upstreams.sweep(Instant::now()),
+            () = stop.cancelled() => return,
+        }
+    }
+}

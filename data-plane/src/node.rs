@@ -1,0 +1,107 @@
+//! A whole node: a gateway, what it serves from the link, and what it reports on it. Listens before it dials, starts
+//! from the last known good configuration, and stops in the order that loses nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::{Config, ConfigError};
+use crate::follow::{self, Follower, Status};
+use crate::gateway::{Gateway, GatewayError};
+use crate::link::{GatewayToken, Link, LinkError};
+use crate::pipeline::account::Sink;
+use crate::report::{self, Reporting};
+
+/// Why a node cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Nobody told it where the control plane is.
+    #[error("`link.address` is not set: the node needs its control plane's host:port")]
+    NoAddress,
+    /// Nobody gave it a gateway token.
+    #[error("neither `link.token` nor `link.token_file` is set: make a gateway token in the console")]
+    NoToken,
+    /// Address or token of the link are not of their form.
+    #[error("the link to the control plane cannot be prepared")]
+    Link(#[from] LinkError),
+    /// The gateway cannot listen.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Handle {
+    /// Where requests come in.
+    pub gateway: SocketAddr,
+    /// Where health and metrics are; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    running: Gateway,
+    follower: Follower,
+    reporting: Reporting,
+}
+
+impl Handle {
+    /// How the link is doing, and what is served.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.follower.status()
+    }
+
+    /// Takes no more requests, lets open ones finish within the drain time, hands over their records, joins every task.
+    pub async fn shutdown(self) {
+        let Self { gateway: _, admin: _, running, follower, reporting } = self;
+        // The control plane is told at once; what is served stays until the last request has gone.
+        tokio::join!(follower.shutdown(), running.shutdown());
+        reporting.shutdown().await;
+    }
+}
+
+/// Starts a node. Returns when it listens and has loaded its last known good configuration; without one it answers 503
+/// until the control plane has sent one.
+pub async fn start(config: Config) -> Result<Handle, Error> {
+    if config.link.address.is_empty() {
+        return Err(Error::NoAddress);
+    }
+    let token = config.token()?.ok_or(Error::NoToken)?;
+    let token = GatewayToken::parse(token.expose())?;
+    let link = Link::new(&config.link.address, &token)?;
+    let (node, boot) = (name(&config), Uuid::now_v7());
+    let directory = config.store.data_dir.clone();
+    let options = report::Options { link: link.clone(), node: node.clone(), boot, directory: directory.join("usage") };
+    let (reporter, reporting) = report::start(options).await;
+    let runtime = Arc::new(ArcSwapOption::empty());
+    let sink = Sink::new(move |record| reporter.record(record));
+    let running = match Gateway::start(&config, Arc::clone(&runtime), sink).await {
+        Ok(running) => running,
+        Err(error) => {
+            reporting.shutdown().await;
+            return Err(error.into());
+        }
+    };
+    let follower = follow::start(follow::Options { link, token, node, boot, directory }, runtime).await;
+    Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting })
+}
+
+/// Runs a node until told to stop.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let handle = start(config).await?;
+    stop.cancelled().await;
+    handle.shutdown().await;
+    Ok(())
+}
+
+/// The configured name, or the machine's.
+fn name(config: &Config) -> String {
+    if !config.gateway.name.is_empty() {
+        return config.gateway.name.clone();
+    }
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    machine.ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "node".to_owned())
+}
