@@ -444,13 +444,26 @@ export const messages = {
   },
   /** What an outcome or refusal means for the one who has to mend it. */
   advice: {
+    ambiguous_key: "The call carried two keys in one place. Send the key once.",
+    bad_host: "The client sent no usable Host header.",
+    bad_framing: "The client stated the body's length in two ways.",
+    bad_path: "The path had empty, dot or encoded separator segments. Send the plain path.",
+    body_broken: "The body broke off. Send the request again.",
+    body_stalled: "The body stopped arriving. Send the request again.",
+    body_too_large: "The body is larger than this node's limit. Send less, or raise the limit.",
+    key_out_of_scope: "The key is good but does not open this endpoint. Add the endpoint to the key.",
+    endpoint_disabled: "The endpoint, or the provider behind it, is switched off. Enable it.",
     upstream_auth: "The vendor refused the stored credential. Enter a valid vendor key under Connection.",
-    upstream_unreachable: "The vendor could not be reached. Check the upstream URL under Connection.",
-    upstream_timeout:
-      "The vendor did not answer in time. Raise the timeouts under Connection, or try a smaller request.",
-    address_denied: "The upstream address is not allowed on this gateway. An owner can add its network to the gateway.",
-    forbidden: "The key does not open this endpoint. Add the endpoint to the key.",
-    rate_limited: "A limit was reached. Wait, or raise the limit.",
+    upstream_unresolvable: "The vendor's name has no address. Check the upstream URL under Connection.",
+    upstream_forbidden:
+      "The vendor's address is not allowed on this gateway. Check its URL, or add its network to the gateway.",
+    upstream_refused: "The vendor takes no connection. Check the upstream URL under Connection.",
+    upstream_tls: "There is no trusted TLS connection to the vendor. Check the upstream URL and its certificate.",
+    upstream_broken: "The vendor hung up before it was done. Try again.",
+    upstream_connect_timeout: "There was no connection to the vendor in time. Try again.",
+    upstream_silent: "The vendor did not answer in time. Try again, or raise the first-byte timeout under Connection.",
+    vendor_error: "The vendor answered with an error of its own. The client has its message.",
+    draining: "The node was stopping. Send the request again: another node takes it.",
   } as Record<string, string | undefined>,
 
   usage: {

@@ -19,6 +19,8 @@ export interface Listener {
 }
 
 const NAMES = ["revision", "deployment", "node", "request"] as const;
+const SHORTEST_PAUSE = 2_000;
+const LONGEST_PAUSE = 60_000;
 const CHANNEL = "lockgate-events";
 
 type Shared = { event: LiveEvent } | { state: StreamState } | { ask: true };
@@ -27,15 +29,19 @@ type Shared = { event: LiveEvent } | { state: StreamState } | { ask: true };
 function read(listener: Listener): () => void {
   let source: EventSource | undefined;
   let retry: ReturnType<typeof setTimeout> | undefined;
+  let pause = SHORTEST_PAUSE;
   const open = () => {
     source = new EventSource("/api/v1/events");
     source.onopen = () => {
+      pause = SHORTEST_PAUSE;
       listener.state("open");
     };
     source.onerror = () => {
       listener.state("lost");
       // Closed for good (the session has ended, or the server refused): the browser will not try again by itself.
-      if (source?.readyState === EventSource.CLOSED) retry = setTimeout(open, 5_000);
+      if (source?.readyState !== EventSource.CLOSED) return;
+      retry = setTimeout(open, pause);
+      pause = Math.min(pause * 2, LONGEST_PAUSE);
     };
     for (const name of NAMES) {
       source.addEventListener(name, (message: MessageEvent<string>) => {

@@ -1,6 +1,7 @@
 /** Gateways and their nodes: where endpoints are served, and what each process has applied. */
 import { queryOptions } from "@tanstack/react-query";
 import { client, ifMatch, unwrap } from "./client";
+import { authored } from "./list";
 import type { Gateway, GatewayToken, Node, Page } from "./types";
 
 export const gatewaysQuery = queryOptions({
@@ -58,7 +59,7 @@ export const replaceGateway = (read: Gateway, change: GatewayChange): Promise<Ga
   unwrap<Gateway>(
     client.PUT("/api/v1/gateways/{gateway}", {
       params: { path: { gateway: read.name }, header: { "If-Match": ifMatch(read.revision) } },
-      body: { ...read, ...change },
+      body: { ...authored(read), ...change },
     }),
   );
 

@@ -20,3 +20,23 @@ export function given<T extends object>(query: T): Partial<T> {
     Object.entries(query).filter(([, value]) => value !== undefined && value !== "" && value !== null),
   ) as Partial<T>;
 }
+
+/** Members that the server owns: they are read, and not sent back. */
+type Owned =
+  "id" | "revision" | "createdAt" | "updatedAt" | "pendingChanges" | "invokeUrls" | "deployments" | "warnings" | "kind";
+
+const OWNED: ReadonlySet<string> = new Set<Owned>([
+  "id",
+  "revision",
+  "createdAt",
+  "updatedAt",
+  "pendingChanges",
+  "invokeUrls",
+  "deployments",
+  "warnings",
+  "kind",
+]);
+
+/** What of a resource people write, as it was read: the body of a replacement that changes nothing. */
+export const authored = <R extends object>(read: R): Omit<R, Owned> =>
+  Object.fromEntries(Object.entries(read).filter(([name]) => !OWNED.has(name))) as Omit<R, Owned>;

@@ -126,7 +126,15 @@ function start(client: QueryClient): () => void {
   };
 }
 
-/** Listens for as long as the caller is on screen. */
-export function useLiveUpdates(client: QueryClient): void {
-  useEffect(() => start(client), [client]);
+/** What the stream tells of, and so what one must be allowed to read. */
+const NEEDED = ["catalogue:read", "usage:read"];
+
+/** Whether somebody with these permissions can be shown what happens as it happens. */
+export const mayWatch = (permissions: readonly string[]): boolean =>
+  NEEDED.every((permission) => permissions.includes(permission));
+
+/** Listens for as long as the caller is on screen and allowed to. */
+export function useLiveUpdates(client: QueryClient, permissions: readonly string[]): void {
+  const allowed = mayWatch(permissions);
+  useEffect(() => (allowed ? start(client) : undefined), [client, allowed]);
 }

@@ -1,7 +1,7 @@
 /** LLM providers: connections to vendor accounts. */
 import { queryOptions } from "@tanstack/react-query";
 import { client, ifMatch, unwrap } from "./client";
-import { given, pages } from "./list";
+import { authored, given, pages } from "./list";
 import type { KeyLocation, Page, Provider, Timeouts } from "./types";
 
 export const providersQuery = (q = "") =>
@@ -52,7 +52,7 @@ export const replaceProvider = (read: Provider, change: ProviderChange): Promise
   unwrap<Provider>(
     client.PUT("/api/v1/llm-providers/{provider}", {
       params: { path: { provider: read.name }, header: { "If-Match": ifMatch(read.revision) } },
-      body: { ...specOf(read), ...change },
+      body: { ...authored(read), ...change },
     }),
   );
 
@@ -62,9 +62,3 @@ export const removeProvider = (read: Provider): Promise<unknown> =>
       params: { path: { provider: read.name }, header: { "If-Match": ifMatch(read.revision) } },
     }),
   );
-
-/** What may be sent back: all that was read, except what was said about that one answer. */
-function specOf(read: Provider) {
-  const { warnings: _warnings, kind: _kind, ...spec } = read as Provider & { kind?: string };
-  return spec;
-}

@@ -1,7 +1,7 @@
 /** LLM proxies: endpoints of one app or agent over a provider. */
 import { queryOptions } from "@tanstack/react-query";
 import { client, ifMatch, unwrap } from "./client";
-import { given, pages } from "./list";
+import { authored, given, pages } from "./list";
 import type { KeyLocation, Page, Proxy, Timeouts } from "./types";
 
 export const proxiesQuery = (q = "") =>
@@ -54,7 +54,7 @@ export const replaceProxy = (read: Proxy, change: ProxyChange): Promise<Proxy> =
   unwrap<Proxy>(
     client.PUT("/api/v1/llm-proxies/{proxy}", {
       params: { path: { proxy: read.name }, header: { "If-Match": ifMatch(read.revision) } },
-      body: { ...specOf(read), ...change },
+      body: { ...authored(read), ...change },
     }),
   );
 
@@ -64,9 +64,3 @@ export const removeProxy = (read: Proxy): Promise<unknown> =>
       params: { path: { proxy: read.name }, header: { "If-Match": ifMatch(read.revision) } },
     }),
   );
-
-/** What may be sent back: all that was read, except what was said about that one answer. */
-function specOf(read: Proxy) {
-  const { warnings: _warnings, kind: _kind, ...spec } = read as Proxy & { kind?: string };
-  return spec;
-}

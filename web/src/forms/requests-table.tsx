@@ -22,6 +22,10 @@ const tones: Record<string, Tone | undefined> = {
   upstream_broken: "danger",
 };
 
+/** What the one who has to mend it should do, if there is anything to mend. */
+export const adviceFor = (row: RequestRow): string | undefined =>
+  (row.refusal ? messages.advice[row.refusal] : undefined) ?? messages.advice[row.outcome];
+
 export function Outcome({ row }: { row: RequestRow }) {
   const text = m.outcomes[row.outcome] ?? row.outcome;
   return <Badge tone={tones[row.outcome] ?? "neutral"}>{row.status ? `${String(row.status)} ${text}` : text}</Badge>;
@@ -40,13 +44,27 @@ const columns: Column<RequestRow>[] = [
       </Link>
     ),
   },
-  { id: "endpoint", header: m.columns.endpoint, cell: (row) => row.endpoint ?? "–" },
+  { id: "endpoint", header: m.columns.endpoint, cell: (row) => <span className="nowrap">{row.endpoint ?? "–"}</span> },
   {
     id: "model",
     header: m.columns.model,
     cell: (row) => <span className="mono">{row.servedModel ?? row.requestedModel ?? "–"}</span>,
   },
-  { id: "outcome", header: m.columns.outcome, cell: (row) => <Outcome row={row} /> },
+  {
+    id: "outcome",
+    header: m.columns.outcome,
+    cell: (row) => {
+      const advice = adviceFor(row);
+      return (
+        <span className="stack-tight outcome">
+          <span>
+            <Outcome row={row} />
+          </span>
+          {advice !== undefined && <span className="muted small">{advice}</span>}
+        </span>
+      );
+    },
+  },
   {
     id: "tokens",
     header: m.columns.tokens,

@@ -132,6 +132,54 @@ test("a refusal is shown beside the field it is about", async () => {
   await context.close();
 });
 
+test("the keyboard alone gets from a card to a key", async () => {
+  const call = api(product);
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  const { page, complaints } = await openPage(context);
+  await signIn(page, call);
+  await page.goto(`${product.api}/llm-providers/new`);
+  await page.getByRole("link", { name: /^Anthropic/ }).waitFor();
+
+  await tabTo(page, /Anthropic/);
+  await page.keyboard.press("Enter");
+  await page.getByLabel("Vendor API key").waitFor();
+  assert.equal(await page.getByLabel("Vendor API key").evaluate((field) => field === document.activeElement), true);
+  await page.keyboard.type(VENDOR_KEY);
+  await page.keyboard.press("Enter");
+  await page.getByText(/^Acked r\d+$/).waitFor();
+
+  await tabTo(page, /^Generate key$/);
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Name", { exact: true }).waitFor();
+  await tabTo(page, /^Generate$/);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Copy your API key now" }).waitFor();
+  const field = dialog.getByLabel("API key", { exact: true });
+  assert.equal(await field.evaluate((input) => input === document.activeElement), true, "the key is at hand");
+  const selected = await field.evaluate((input) => input.value.slice(input.selectionStart, input.selectionEnd));
+  assert.equal(selected, await field.inputValue(), "and selected");
+  await tabTo(page, /^I have stored the key/);
+  await page.keyboard.press("Space");
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+/** Presses Tab until what has the focus is called so. */
+async function tabTo(page, name) {
+  for (let presses = 0; presses < 80; presses += 1) {
+    await page.keyboard.press("Tab");
+    const called = await page.evaluate(() => {
+      const element = document.activeElement;
+      return element?.getAttribute("aria-label") ?? element?.labels?.[0]?.textContent ?? element?.textContent ?? "";
+    });
+    if (name.test(called.trim())) return;
+  }
+  throw new Error(`Tab never came to ${name}`);
+}
+
 /** Signs in as a new member by password: the one-time link is spent. */
 async function signIn(page, call) {
   const email = `admin-${String(Date.now())}@example.com`;

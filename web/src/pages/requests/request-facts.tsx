@@ -1,7 +1,7 @@
 /** Everything known about one request, and what to do when it went wrong. */
 import type { ReactNode } from "react";
 import type { RequestRow } from "../../api/types";
-import { Outcome, count } from "../../forms/requests-table";
+import { Outcome, adviceFor, count } from "../../forms/requests-table";
 import { messages } from "../../messages";
 import { formatDateTime, formatDuration } from "../../ui/format";
 import { Notice } from "../../ui/notice";
@@ -11,7 +11,7 @@ const m = messages.requests;
 const known = (value: string | null | undefined): ReactNode => value || m.unknown;
 
 export function RequestFacts({ row }: { row: RequestRow }) {
-  const advice = messages.advice[row.refusal ?? row.outcome] ?? messages.advice[row.outcome];
+  const advice = adviceFor(row);
   const facts: [string, ReactNode][] = [
     [m.fields.id, <code key="id">{row.id}</code>],
     [m.fields.at, formatDateTime(row.at)],

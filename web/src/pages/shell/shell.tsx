@@ -4,6 +4,7 @@ import { Link, Outlet, useRouterState } from "@tanstack/react-router";
 import { Menu as MenuIcon } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { useLiveUpdates } from "../../api/live";
+import { useSession } from "../../forms/session";
 import { messages } from "../../messages";
 import { paths } from "../../paths";
 import { Button } from "../../ui/button";
@@ -17,7 +18,7 @@ function skipTo(main: HTMLElement | null) {
 }
 
 export function Shell() {
-  useLiveUpdates(useQueryClient());
+  useLiveUpdates(useQueryClient(), useSession()?.permissions ?? []);
   const path = useRouterState({ select: (state) => state.location.pathname });
   const [openAt, setOpenAt] = useState<string>();
   const main = useRef<HTMLElement>(null);

@@ -4,7 +4,7 @@ import { Link, useNavigate } from "@tanstack/react-router";
 import { Activity, Boxes, ChartNoAxesColumn, House, KeyRound, LogOut, Network, Rocket, Waypoints } from "lucide-react";
 import type { LucideIcon } from "lucide-react";
 import { useState } from "react";
-import { useStreamState } from "../../api/live";
+import { mayWatch, useStreamState } from "../../api/live";
 import { sessionQuery, signOut } from "../../api/session";
 import { useSession } from "../../forms/session";
 import { messages } from "../../messages";
@@ -105,9 +105,13 @@ function Foot() {
   return (
     <div className="sidebar-foot">
       <div className="row-between">
-        <span className="live" data-state={stream} role="status">
-          {m.live[stream]}
-        </span>
+        {mayWatch(session?.permissions ?? []) ? (
+          <span className="live" data-state={stream} role="status">
+            {m.live[stream]}
+          </span>
+        ) : (
+          <span />
+        )}
         <div className="theme-choice">
           <FilterSelect
             label={m.theme}
