@@ -1,4 +1,15 @@
-//! Stories of the whole product: a control plane, a data plane and a vendor, over real sockets.
+//! Stories of the whole product: a control plane, data-plane nodes and vendors, over real sockets.
 
+mod admin;
+mod errors;
+mod first_request;
 mod harness;
 mod house;
+mod keys;
+mod leaks;
+mod nodes;
+mod passthrough;
+mod restart;
+mod streaming;
+mod upstream_failures;
+mod usage;

@@ -13,14 +13,16 @@
 pub mod client;
 mod eventually;
 pub mod postgres;
+mod refusal;
 mod rest;
-// mod stack;
+mod stack;
 pub mod upstream;
 
 pub use client::Client;
 pub use eventually::{eventually, within};
+pub use refusal::assert_refusal;
 pub use rest::{Rest, Told};
-// pub use stack::Stack;
+pub use stack::{Endpoint, Key, Stack};
 pub use upstream::{Answer, Gate, Upstream, Vendor};
 
 /// Every vendor credential in a test begins with this, so that a leak is seen wherever it turns up.

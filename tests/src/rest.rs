@@ -40,6 +40,11 @@ impl Rest {
         Self { client: self.client.clone(), token: None }
     }
 
+    /// The token, for tests that look for it where it must not be.
+    pub fn token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
+    }
+
     /// Reads; `path` is what follows `/api/v1`.
     pub async fn get(&self, path: &str) -> Told {
         self.send(path, Call::get(&format!("/api/v1{path}"))).await

@@ -111,6 +111,14 @@ impl Answer {
         self
     }
 
+    /// The body, if it is JSON in one piece.
+    pub fn body_json(&self) -> Value {
+        match &self.body {
+            Body::Whole(body) => serde_json::from_slice(body).unwrap_or_default(),
+            Body::Pieces(_) => Value::Null,
+        }
+    }
+
     /// Another status.
     #[must_use]
     pub fn status(mut self, status: u16) -> Self {
