@@ -38,14 +38,14 @@ impl Kept {
 
 /// A secret in the forms in which one leaks.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = secret.bytes().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let mut forms = vec![secret.as_bytes().to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
     // Base64 has three alignments; what surrounds the secret only touches the first and the last letters.
     for padding in 0..3 {
         let mut bytes = vec![b'.'; padding];
         bytes.extend_from_slice(secret.as_bytes());
         let text = base64(&bytes);
-        forms.push(text[4..text.len() - 4].as_bytes().to_vec());
+        forms.push(text.as_bytes()[4..text.len() - 4].to_vec());
     }
     // As a debugger prints a slice of bytes.
     let list = secret.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");

@@ -1,4 +1,6 @@
 //! Stories of the whole product: a control plane, data-plane nodes and vendors, over real sockets.
+// A failed `unwrap` is a failed test, and says where.
+#![allow(clippy::unwrap_used)]
 
 mod admin;
 mod errors;
