@@ -11,6 +11,7 @@ mod keys;
 mod leaks;
 mod nodes;
 mod passthrough;
+mod processes;
 mod restart;
 mod streaming;
 mod upstream_failures;

@@ -13,6 +13,7 @@
 pub mod client;
 mod eventually;
 pub mod postgres;
+pub mod process;
 mod refusal;
 mod rest;
 mod stack;
