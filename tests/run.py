@@ -11,6 +11,7 @@ command, before anything starts.
 The last line is `N passed, N failed`, summed over the suites.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -114,6 +115,7 @@ def install_console():
 
 def console():
     """the console's types, lint, unit tests and size"""
+    build_console()
     code, output = run(["npm", "run", "--silent", "check"], cwd=ROOT / "web")
     # vitest: `Tests  1 failed | 12 passed (13)`
     lines = re.findall(r"^\s*Tests\s+(.*)$", output, re.MULTILINE)
@@ -163,7 +165,7 @@ def binaries():
     """Builds the console, then the product with it inside, and names the programs for the suites."""
     if "LOCKGATE_BIN" not in ENVIRONMENT:
         if (ROOT / "web/node_modules").is_dir():
-            subprocess.run(["npm", "run", "--silent", "build"], cwd=ROOT / "web", env=ENVIRONMENT, check=True)
+            build_console()
         build = ["cargo", "build", "--locked", "--quiet", "-p", "lockgate", "-p", "tests", "--bin", "lockgate", "--bin", "vendors"]
         subprocess.run(build, env=ENVIRONMENT, check=True)
         target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
@@ -172,6 +174,12 @@ def binaries():
         if chromium := os.environ.get("CHROMIUM") or find_chromium():
             ENVIRONMENT["CHROMIUM"] = chromium
     return {name: ENVIRONMENT[name] for name in ["LOCKGATE_BIN", "LOCKGATE_VENDORS_BIN"]}
+
+
+@functools.cache
+def build_console():
+    """Into web/dist, from where the product embeds it. A failure shows in the suite that needs it."""
+    subprocess.run(["npm", "run", "--silent", "build"], cwd=ROOT / "web", env=ENVIRONMENT)
 
 
 def run(command, cwd=ROOT, env=None):
