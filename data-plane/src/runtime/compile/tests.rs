@@ -1,3 +1,5 @@
+//! What is served when something wanted does not validate, and what is held back with it.
+
 use proto::config::{self, Kind, endpoint, key_location};
 
 use super::*;
