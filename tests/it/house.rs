@@ -83,6 +83,8 @@ const RULES: &[Rule] = &[
     Rule {
         files: &["control-plane/src/"],
         except: &[
+            // Mounts the two services on their listener.
+            "control-plane/src/link.rs",
             "control-plane/src/stream.rs",
             "control-plane/src/stream/",
             "control-plane/src/intake.rs",
