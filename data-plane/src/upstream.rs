@@ -1,5 +1,6 @@
-//! The way to the vendors: pooled HTTP/1.1 connections, each driven by the request that uses it. No task stands between
-//! the two, so a request that is dropped takes its connection with it at once, and no piece of a stream crosses threads.
+//! The way to the vendors: pooled HTTP/1.1 connections, each driven by the request that uses it. No task stands
+//! between the two, so a request that is dropped takes its connection with it at once, and no piece of a stream
+//! crosses threads.
 //!
 //! The client never chooses where to: the destination is a function of the configuration alone. Redirects are passed
 //! on, never followed; proxy settings of the environment are not read.

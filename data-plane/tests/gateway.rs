@@ -1,9 +1,21 @@
-//! The data plane through its public door: real sockets on both sides, raw bytes where bytes matter, and a configuration
-//! that a test holds in its hand instead of a control plane.
+//! The data plane through its public door: real sockets on both sides, raw bytes where bytes matter, and a
+//! configuration that a test holds in its hand instead of a control plane.
 
 #![allow(clippy::unwrap_used, clippy::wildcard_imports, unreachable_pub)]
 
+#[path = "gateway/answers.rs"]
+mod answers;
+#[path = "gateway/edge.rs"]
+mod edge;
 #[path = "gateway/fixture.rs"]
 mod fixture;
+#[path = "gateway/keys.rs"]
+mod keys;
 #[path = "gateway/passing.rs"]
 mod passing;
+#[path = "gateway/stopping.rs"]
+mod stopping;
+#[path = "gateway/tls.rs"]
+mod tls;
+#[path = "gateway/upstreams.rs"]
+mod upstreams;

@@ -1,4 +1,4 @@
-//! A vendor credential in memory. It cannot be printed, and its bytes are wiped when the last runtime that holds it goes.
+//! A vendor credential in memory. It cannot be printed, and its bytes are wiped with the last runtime that holds it.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! A gateway, a vendor and a client. The test speaks both outer sides itself, in bytes, so it knows the order of things.
+//! A gateway, a vendor and a client. The test speaks both outer sides itself, in bytes, so it knows the order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -194,7 +194,9 @@ pub fn api_key(key: &str, endpoints: &[u128]) -> config::ApiKey {
 
 /// A running gateway, and what it accounts for.
 pub struct Stand {
-    pub gateway: Gateway,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    running: Option<Gateway>,
     pub runtime: Arc<ArcSwapOption<Runtime>>,
     records: mpsc::UnboundedReceiver<Record>,
 }
@@ -214,16 +216,23 @@ impl Stand {
         let (sender, records) = mpsc::unbounded_channel();
         let sink = Sink::new(move |record| drop(sender.send(record)));
         let gateway = Gateway::start(&config, Arc::clone(&runtime), sink).await.unwrap();
-        Self { gateway, runtime, records }
+        Self { address: gateway.address, admin: gateway.admin.unwrap(), running: Some(gateway), runtime, records }
     }
 
     pub async fn client(&self) -> Client<TcpStream> {
-        Client::connect(self.gateway.address).await
+        Client::connect(self.address).await
     }
 
     /// The next record.
     pub async fn record(&mut self) -> Record {
         within("a record", self.records.recv()).await.unwrap()
+    }
+
+    /// Stops the gateway; its records can still be read.
+    pub async fn stop(&mut self) {
+        if let Some(gateway) = self.running.take() {
+            gateway.shutdown().await;
+        }
     }
 
     /// Every record has been taken by the test.
@@ -325,9 +334,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 let taken: Vec<u8> = self.buffer.drain(..at + text.len()).collect();
                 return String::from_utf8(taken).unwrap();
             }
-            if self.more().await == 0 {
-                panic!("the end instead of {text:?}: {}", String::from_utf8_lossy(&self.buffer));
-            }
+            let more = self.more().await;
+            assert_ne!(more, 0, "the end instead of {text:?}: {}", String::from_utf8_lossy(&self.buffer));
         }
     }
 
@@ -442,3 +450,12 @@ pub fn chunk(data: &str) -> String {
 
 pub const STREAM: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Whether the other side closes within this time, whatever it still says.
+    pub async fn rest_within(&mut self, patience: Duration) -> bool {
+        timeout(patience, async { while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0) {} })
+            .await
+            .is_ok()
+    }
+}

@@ -164,7 +164,7 @@ async fn a_large_body_is_streamed_both_ways() {
 async fn http2_by_prior_knowledge_is_served() {
     let vendor = Vendor::start().await;
     let mut stand = Stand::start(&Draft::new(&vendor.url())).await;
-    let stream = tokio::net::TcpStream::connect(stand.gateway.address).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(stand.address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http2::handshake(
         hyper_util::rt::TokioExecutor::new(),
         hyper_util::rt::TokioIo::new(stream),
