@@ -19,10 +19,11 @@ use crate::events::Events;
 use crate::link::Link;
 use crate::listener::{self, Limits};
 use crate::model::error as model;
+use crate::model::template::{TemplateError, Templates};
 use crate::password::Passwords;
 use crate::sensitive::Sensitive;
 use crate::store::master_key::{self, Source, UnlockError};
-use crate::store::{Location, OpenError, Store, now, throttle, wake};
+use crate::store::{Location, OpenError, Store, now, template, throttle, wake};
 
 mod first_start;
 mod local_admin;
@@ -73,6 +74,9 @@ pub enum Error {
     /// The master key is missing or wrong.
     #[error(transparent)]
     Unlock(#[from] UnlockError),
+    /// A template that the binary carries is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// An operation on the store failed.
     #[error("the store failed: {0:?}")]
     Operation(model::Error),
@@ -153,13 +157,15 @@ pub async fn start(config: Config) -> Result<Handle, Error> {
     let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
     let passwords = Passwords::new(at_once)?;
 
+    let templates = Templates::builtin()?;
+    template::sync(&store, &templates).await?;
     first_start::gateway(&store, &bootstrap, &ca_fingerprint).await?;
     let owner_token = first_start::owner_token(&store, &data_dir, site.origin()).await?;
 
     let public_url = site.origin().to_owned();
     let stop = CancellationToken::new();
     let events = Events::default();
-    let parts = Parts { store, keyring, passwords, site, ca_fingerprint, events, stop: stop.clone() };
+    let parts = Parts { store, keyring, passwords, site, templates, ca_fingerprint, events, stop: stop.clone() };
     let app = App::new(parts);
     let mut tasks = JoinSet::new();
     tasks.spawn(wake::run(app.store.clone(), stop.clone()));

@@ -8,13 +8,16 @@ use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::site::Site;
-use super::{actor, audit, bootstrap, event, health, node, problem, request, session, sync, token, usage, user};
+use super::{
+    actor, api_key, audit, bootstrap, deployment, document, event, gateway, health, node, problem, provider, proxy,
+    request, secret, session, sync, template, token, usage, user,
+};
 use crate::events::Events;
+use crate::model::template::Templates;
 use crate::password::Passwords;
 use crate::seal::Keyring;
 use crate::store::Store;
@@ -35,6 +38,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Where browsers reach us.
     pub site: Site,
+    /// How vendors are spoken to.
+    pub templates: Templates,
     /// Of the link's certificate authority: gateway tokens carry it.
     pub ca_fingerprint: String,
     /// What happens, for those who watch.
@@ -58,13 +63,6 @@ impl std::ops::Deref for App {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Lockgate",
-    description = "The control plane's REST API. Errors are RFC 9457 problems; see docs/API.md for the conventions."
-))]
-struct Document;
-
 /// Every route under `/api/v1`.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -80,10 +78,34 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(usage::get))
         .routes(routes!(request::list))
         .routes(routes!(event::watch))
+        .routes(routes!(template::list))
+        .routes(routes!(template::get))
+        .routes(routes!(provider::list, provider::create))
+        .routes(routes!(provider::get, provider::replace, provider::remove))
+        .routes(routes!(proxy::list, proxy::create))
+        .routes(routes!(proxy::get, proxy::replace, proxy::remove))
+        .routes(routes!(api_key::list, api_key::create))
+        .routes(routes!(api_key::get, api_key::replace, api_key::remove))
+        .routes(routes!(api_key::rotate))
+        .routes(routes!(api_key::revoke))
+        .routes(routes!(api_key::disable))
+        .routes(routes!(secret::list, secret::create))
+        .routes(routes!(secret::get, secret::replace, secret::remove))
+        .routes(routes!(gateway::list, gateway::create))
+        .routes(routes!(gateway::get, gateway::replace, gateway::remove))
+        .routes(routes!(gateway::list_tokens, gateway::create_token))
+        .routes(routes!(gateway::remove_token))
+        .routes(routes!(deployment::list, deployment::create))
+        .routes(routes!(deployment::get))
+        .routes(routes!(deployment::undeploy))
+        .routes(routes!(deployment::restore))
 }
 
 fn surface() -> (Router<App>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", routes()).split_for_parts()
+    let (routes, mut document) =
+        OpenApiRouter::with_openapi(document::base()).nest("/api/v1", routes()).split_for_parts();
+    document::finish(&mut document);
+    (routes, document)
 }
 
 /// The OpenAPI document, as it is served and committed.

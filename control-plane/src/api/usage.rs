@@ -34,6 +34,7 @@ pub struct UsageQuery {
     /// Any of `key`, `endpoint`, `provider`, `model`, `outcome`, separated by commas.
     group_by: Option<String>,
     /// One row per span; all in one when absent.
+    #[param(inline)]
     interval: Option<Interval>,
 }
 

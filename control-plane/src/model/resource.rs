@@ -6,7 +6,10 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::api_key::ApiKeySpec;
+use super::gateway::GatewaySpec;
 use super::name::{Name, reference};
+use super::secret::SecretSpec;
 
 /// A resource as it is read: `{"id", "name", "revision", "createdAt", "updatedAt", ..spec}`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,6 +45,23 @@ pub struct Draft<S> {
 pub trait Noun: PartialSchema + ToSchema {
     /// The schema's name when written, e.g. `LlmProviderInput`.
     const INPUT: &'static str;
+}
+
+/// A secret as it is read.
+pub type Secret = Resource<SecretSpec>;
+/// A gateway as it is read.
+pub type Gateway = Resource<GatewaySpec>;
+/// An API key as it is read.
+pub type ApiKey = Resource<ApiKeySpec>;
+
+/// An API key, this once.
+#[derive(Clone, Serialize)]
+pub struct MintedApiKey {
+    /// As it is read later.
+    #[serde(flatten)]
+    pub resource: ApiKey,
+    /// `lgk_...`; never shown again.
+    pub key: String,
 }
 
 /// Something the author should know although the write succeeded.
@@ -119,5 +139,51 @@ impl<S: Noun> ToSchema for Draft<S> {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push(("Name".to_owned(), Name::schema()));
         S::schemas(schemas);
+    }
+}
+
+/// A spec that is read as one of the catalogue's nouns.
+pub trait Shown: ToSchema {
+    /// The schema's name when read, e.g. `Gateway`.
+    const NAME: &'static str;
+}
+
+impl Shown for SecretSpec {
+    const NAME: &'static str = "Secret";
+}
+
+impl Shown for GatewaySpec {
+    const NAME: &'static str = "Gateway";
+}
+
+impl Shown for ApiKeySpec {
+    const NAME: &'static str = "ApiKey";
+}
+
+impl<S: Shown> ToSchema for Resource<S> {
+    fn name() -> std::borrow::Cow<'static, str> {
+        S::NAME.into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("Name".to_owned(), Name::schema()));
+        S::schemas(schemas);
+    }
+}
+
+impl PartialSchema for MintedApiKey {
+    fn schema() -> RefOr<Schema> {
+        let key = ObjectBuilder::new().schema_type(Type::String).description(Some("`lgk_...`; never shown again."));
+        extended(head_schema().property("key", key).required("key"), ApiKeySpec::schema())
+    }
+}
+
+impl ToSchema for MintedApiKey {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "MintedApiKey".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ApiKey::schemas(schemas);
     }
 }

@@ -196,27 +196,33 @@ pub async fn undeploy(store: &Store, author: &Author, id: &str) -> Result<Writte
     finish(change, row.id, "deployment.undeploy").await
 }
 
-/// Every connected node of the gateway serves `revision` or a later one; `rejected` are the endpoints that one of them
-/// refuses (see [`rejected`]). Advances what waited for that and tells those who wait. No configuration changes.
-pub async fn acknowledged(store: &Store, gateway_id: Uuid, revision: i64, rejected: &[Uuid]) -> Result<(), Error> {
-    let mut transaction = store.engine().begin().await?;
-    let rows: Vec<(Uuid, Uuid, String)> = run!(transaction, connection => sqlx::query_as(
+/// Every connected node of the gateway serves `revision` or a later one; `refused` are the endpoints that one of them
+/// refuses (see [`rejected`]). Advances what waited for that, wakes those who wait, and returns what moved. No
+/// configuration changes.
+pub async fn acknowledged(
+    store: &Store,
+    gateway_id: Uuid,
+    revision: i64,
+    refused: &[Uuid],
+) -> Result<Vec<Uuid>, Error> {
+    let rows: Vec<(Uuid, Uuid, String)> = run!(store.engine(), connection => sqlx::query_as(
             "SELECT id, endpoint_id, status FROM deployment WHERE gateway_id = $1 AND revision <= $2 \
              AND status IN ('deploying', 'undeploying', 'rejected')",
         )
         .bind(gateway_id).bind(revision).fetch_all(connection).await)?;
     let at = now();
+    let mut moved = Vec::new();
     for (id, endpoint_id, status) in rows {
         let (next, deployed_at) = match DeploymentStatus::parse(&status) {
             Some(DeploymentStatus::Undeploying) => (DeploymentStatus::Undeployed, None),
-            Some(DeploymentStatus::Deploying | DeploymentStatus::Rejected) if !rejected.contains(&endpoint_id) => {
+            Some(DeploymentStatus::Deploying | DeploymentStatus::Rejected) if !refused.contains(&endpoint_id) => {
                 (DeploymentStatus::Deployed, Some(at))
             }
             _ => continue,
         };
         // Compare and set: it may have been replaced or undeployed in the meantime.
-        execute!(
-            transaction,
+        let done = execute!(
+            store.engine(),
             sqlx::query(
                 "UPDATE deployment SET status = $2, rejection = NULL, \
                  deployed_at = CASE WHEN $3 IS NULL THEN deployed_at ELSE $3 END WHERE id = $1 AND status = $4",
@@ -226,33 +232,31 @@ pub async fn acknowledged(store: &Store, gateway_id: Uuid, revision: i64, reject
             .bind(deployed_at)
             .bind(&status)
         )?;
+        if done > 0 {
+            moved.push(id);
+        }
     }
-    transaction.commit().await?;
     store.progressed();
-    Ok(())
+    Ok(moved)
 }
 
 /// A node refused an endpoint's deployment of `revision` or an earlier one, and goes on with what it served before.
+/// Returns the deployment, if that is news.
 pub async fn rejected(
     store: &Store,
     gateway_id: Uuid,
     endpoint_id: Uuid,
     revision: i64,
     rejection: &Rejection,
-) -> Result<(), Error> {
-    execute!(
-        store.engine(),
-        sqlx::query(
+) -> Result<Option<Uuid>, Error> {
+    let id: Option<Uuid> = run!(store.engine(), connection => sqlx::query_scalar(
             "UPDATE deployment SET status = 'rejected', rejection = $4 WHERE gateway_id = $1 AND endpoint_id = $2 \
-             AND revision <= $3 AND status IN ('deploying', 'deployed', 'rejected')",
+             AND revision <= $3 AND status IN ('deploying', 'deployed') RETURNING id",
         )
-        .bind(gateway_id)
-        .bind(endpoint_id)
-        .bind(revision)
-        .bind(Json(rejection))
-    )?;
+        .bind(gateway_id).bind(endpoint_id).bind(revision).bind(Json(rejection))
+        .fetch_optional(connection).await)?;
     store.progressed();
-    Ok(())
+    Ok(id)
 }
 
 /// Waits until nodes have answered, or the deadline is over; the deployment as it then stands.
