@@ -51,6 +51,8 @@ pub struct Server {
     pub allow_insecure: bool,
     /// At one time.
     pub max_connections: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// `[store]`
@@ -230,7 +232,10 @@ impl Layer {
     fn one(name: String, key: &str, value: String) -> Self {
         let mut parts = key.rsplit('.');
         let last = parts.next().unwrap_or_default().to_owned();
-        let mut values = Dict::from([(last, Value::from(value))]);
+        // `[..]` is a list, as in the file; everything else is text, and becomes what is wanted when it is read.
+        let list = value.starts_with('[') && value.ends_with(']');
+        let value = if list { value.parse().unwrap_or_else(|_| Value::from(value)) } else { Value::from(value) };
+        let mut values = Dict::from([(last, value)]);
         for part in parts {
             values = Dict::from([(part.to_owned(), Value::from(values))]);
         }

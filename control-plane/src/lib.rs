@@ -22,4 +22,5 @@ pub mod telemetry;
 pub mod web;
 
 pub use config::Config;
-pub use server::{Error, Handle, LocalAdmin, run, start};
+pub use server::{Error, Handle, LocalAdmin, run, start, verify_audit};
+pub use store::audit::Verified;

@@ -22,6 +22,7 @@ use crate::model::error as model;
 use crate::model::template::{TemplateError, Templates};
 use crate::password::Passwords;
 use crate::sensitive::Sensitive;
+use crate::store::audit::{self, Verified};
 use crate::store::master_key::{self, Source, UnlockError};
 use crate::store::{Location, OpenError, Store, now, template, throttle, wake};
 
@@ -30,6 +31,8 @@ mod local_admin;
 
 pub use local_admin::LocalAdmin;
 
+/// The embedded store, in the data directory.
+const DATABASE: &str = "lockgate.db";
 /// Between two sweeps of what is forgotten.
 const SWEEP: Duration = Duration::from_mins(15);
 
@@ -126,7 +129,7 @@ pub async fn start(config: Config) -> Result<Handle, Error> {
         Some(url) => url,
         None => Url::parse(&format!("http://{api}")).map_err(|_| UnusableUrl::NoOrigin)?,
     };
-    let site = Site::new(&public_url, server.allow_insecure)?;
+    let site = Site::new(&public_url, server.allow_insecure)?.behind(server.trusted_proxies);
     if !site.https() && !api.ip().is_loopback() {
         tracing::warn!(
             "the API listens on {api} without TLS: let nothing but a proxy with TLS or this machine reach that port"
@@ -212,6 +215,18 @@ impl Handle {
     }
 }
 
+/// Walks the audit log's chain of the first organization; opens the store and nothing else.
+pub async fn verify_audit(config: Config) -> Result<Verified, Error> {
+    let location = match config.store.url.as_ref() {
+        Some(url) => postgres(url)?,
+        None => Location::Sqlite(config.store.data_dir.join(DATABASE)),
+    };
+    let store = Store::open(&location).await.map_err(Error::Store)?;
+    let verified = audit::verify(store.engine(), store.first_organization()).await;
+    store.engine().close().await;
+    Ok(verified?)
+}
+
 async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Bind { key, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -229,19 +244,24 @@ fn make_directory(path: &Path) -> Result<(), Error> {
 /// Which store; the embedded one is locked against a second process.
 fn locate(url: Option<&Sensitive>, data_dir: &Path) -> Result<(Location, Option<std::fs::File>), Error> {
     if let Some(url) = url {
-        let text = url.expose();
-        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-            return Err(Error::StoreUrl);
-        }
-        return Ok((Location::Postgres(text.to_owned()), None));
+        return Ok((postgres(url)?, None));
     }
     let path = data_dir.join("control-plane.lock");
     let failed = |source| Error::File { path: path.clone(), source };
     let lock = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok((Location::Sqlite(data_dir.join("lockgate.db")), Some(lock))),
+        Ok(()) => Ok((Location::Sqlite(data_dir.join(DATABASE)), Some(lock))),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked(data_dir.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn postgres(url: &Sensitive) -> Result<Location, Error> {
+    let text = url.expose();
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        Ok(Location::Postgres(text.to_owned()))
+    } else {
+        Err(Error::StoreUrl)
     }
 }
 

@@ -93,7 +93,7 @@ struct SessionOrganization {
 /// What is known of a request before anybody is: where it comes from.
 #[derive(Clone, Debug)]
 pub struct Stranger {
-    /// The other end of the connection.
+    /// Whose request it is.
     pub address: std::net::IpAddr,
     /// Of the request.
     pub request_id: Option<Uuid>,
@@ -101,14 +101,13 @@ pub struct Stranger {
     pub headers: HeaderMap,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Stranger {
+impl FromRequestParts<App> for Stranger {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
-        let address = parts
-            .extensions
-            .get::<Peer>()
-            .map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let unknown = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let peer = parts.extensions.get::<Peer>().map_or(unknown, |peer| peer.0.ip());
+        let address = app.site.client(peer, &parts.headers);
         Ok(Self { address, request_id: request_id(parts).map(|id| id.0), headers: parts.headers.clone() })
     }
 }

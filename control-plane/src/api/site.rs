@@ -2,9 +2,12 @@
 //!
 //! Both follow from the public URL, which is configuration: nothing here believes a `Host` header.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ipnet::IpNet;
 use url::{Host, Url};
 
 use crate::random;
@@ -31,6 +34,7 @@ pub enum UnusableUrl {
 pub struct Site {
     origin: String,
     https: bool,
+    proxies: Vec<IpNet>,
 }
 
 /// Where a request comes from, as far as the browser says.
@@ -65,7 +69,32 @@ impl Site {
         if !https && !loopback && !allow_insecure {
             return Err(UnusableUrl::Insecure(origin));
         }
-        Ok(Self { origin, https })
+        Ok(Self { origin, https, proxies: Vec::new() })
+    }
+
+    /// Believes what these proxies say about whom they speak for.
+    #[must_use]
+    pub fn behind(self, proxies: Vec<IpNet>) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// Who asks: the other end of the connection, or whom the trusted proxies there speak for. Read from the right: what
+    /// stands further left than the first stranger was written by that stranger.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let trusted = |address: IpAddr| self.proxies.iter().any(|network| network.contains(&address.to_canonical()));
+        if !trusted(peer) {
+            return peer;
+        }
+        let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+        let mut client = peer;
+        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+            let Ok(address) = hop.trim().parse() else { break };
+            client = address;
+            if !trusted(address) {
+                break;
+            }
+        }
+        client
     }
 
     /// Scheme, host and port, without a slash at the end.
@@ -188,6 +217,20 @@ mod tests {
         assert_eq!(read(&[("cookie", "lockgate=x; lockgate=y")]), None);
         assert_eq!(read(&[("cookie", "lockgate=x"), ("cookie", "lockgate=y")]), None);
         assert_eq!(read(&[("cookie", "__Host-lockgate=x")]), None);
+    }
+
+    #[test]
+    fn only_trusted_proxies_say_whom_they_speak_for() {
+        let site = site("https://lockgate.example.com").behind(vec!["10.0.0.0/8".parse().unwrap()]);
+        let client = |peer: &str, forwarded: &[(&'static str, &'static str)]| {
+            site.client(peer.parse().unwrap(), &headers(forwarded)).to_string()
+        };
+        let name = "x-forwarded-for";
+        assert_eq!(client("10.0.0.1", &[(name, "6.6.6.6, 192.0.2.7, 10.0.0.2")]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &[(name, "192.0.2.7"), (name, "10.0.0.2")]), "192.0.2.7");
+        assert_eq!(client("192.0.2.9", &[(name, "6.6.6.6")]), "192.0.2.9");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &[(name, "6.6.6.6, nonsense, 10.0.0.2")]), "10.0.0.2");
     }
 
     #[test]

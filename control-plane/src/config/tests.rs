@@ -137,3 +137,13 @@ fn a_file_that_was_asked_for_must_exist() {
     let message = error(Some(Path::new("/nonexistent/lockgate.toml")), vec![]);
     assert!(message.starts_with("cannot read /nonexistent/lockgate.toml (--config)"), "{message}");
 }
+
+#[test]
+fn a_list_in_the_environment_is_written_as_in_the_file() {
+    for list in ["[\"10.0.0.0/8\", \"fd00::/8\"]", "[10.0.0.0/8, fd00::/8]"] {
+        let config = Config::load(None, pairs([("LOCKGATE_SERVER__TRUSTED_PROXIES", list)]), []).unwrap();
+        assert_eq!(config.server.trusted_proxies.len(), 2, "{list}");
+    }
+    let message = error(None, pairs([("LOCKGATE_SERVER__TRUSTED_PROXIES", "10.0.0.0/8")]));
+    assert!(message.contains("expected a sequence"), "{message}");
+}

@@ -52,7 +52,7 @@ pub(super) async fn owner_token(
         }
     };
     tracing::info!(
-        "there is no owner yet: open {public_url}/welcome with the token in {}, good for 24 hours",
+        "there is no owner yet: open {public_url}/bootstrap with the token in {}, good for 24 hours",
         file.display()
     );
     Ok(Some(FirstOwnerToken { token, file }))
@@ -62,7 +62,7 @@ pub(super) async fn owner_token(
 pub(super) fn print(owner: &FirstOwnerToken, public_url: &str) {
     let text = format!(
         "\n  Lockgate has no owner yet. Open this address to become it (once, within 24 hours):\n\n    \
-         {public_url}/welcome#token={}\n\n  The token is also in {}.\n\n",
+         {public_url}/bootstrap#token={}\n\n  The token is also in {}.\n\n",
         owner.token.expose(),
         owner.file.display()
     );
@@ -80,8 +80,12 @@ pub(super) async fn gateway(store: &Store, bootstrap: &Bootstrap, ca_fingerprint
     }
     let Some(file) = gateway_token_file else { return Ok(()) };
     let failed = |source| Error::File { path: file.clone(), source };
-    if file.try_exists().map_err(failed)? {
-        return Ok(());
+    match std::fs::read_to_string(file) {
+        // A token of another authority is one of a store that is gone: no node can come in with it.
+        Ok(text) if token::ca_fingerprint(text.trim()) == Some(ca_fingerprint) => return Ok(()),
+        Ok(_) => std::fs::remove_file(file).map_err(failed)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
     let author = Author::system(store.first_organization());
     // Whoever removed the file wants another token; the oldest makes room.

@@ -95,6 +95,27 @@ async fn the_edge_answers_health_version_console_and_unknown_paths() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_beside_us_find_their_token_in_a_file_that_only_we_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("shared/gateway-token");
+    let start = async |data: &str| {
+        let mut config = config(&directory.path().join(data), None);
+        config.bootstrap.gateway_token_file = Some(file.clone());
+        config.bootstrap.gateway_base_url = Some("http://127.0.0.1:8080".parse().unwrap());
+        let handle = control_plane::start(config).await.unwrap();
+        handle.shutdown().await;
+        std::fs::read_to_string(&file).unwrap().trim().to_owned()
+    };
+    let first = start("one").await;
+    assert!(proto::token::parse(proto::token::TokenKind::Gateway, &first).is_ok());
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(start("one").await, first, "a restart keeps it");
+    let other = start("another").await;
+    assert_ne!(other, first, "a new store has another authority");
+    assert_ne!(proto::token::ca_fingerprint(&other), proto::token::ca_fingerprint(&first));
+}
+
 #[tokio::test]
 async fn settings_that_cannot_work_say_what_to_do() {
     let directory = tempfile::tempdir().unwrap();

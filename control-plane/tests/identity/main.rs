@@ -10,5 +10,6 @@ mod harness;
 mod keys;
 mod roles;
 mod sessions;
+mod silence;
 mod tokens;
 mod users;
