@@ -298,7 +298,7 @@ impl Refusal {
             }
             _ => {}
         }
-        if self == Self::UpstreamAuth {
+        if matches!(self, Self::UpstreamAuth | Self::UpstreamForbidden) {
             // Only an administrator can mend it: no SDK should hammer the vendor with a dead credential.
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }

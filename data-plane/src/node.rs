@@ -65,13 +65,16 @@ impl Handle {
 
 /// Starts a node. Returns when it listens and has loaded its last known good configuration; without one it answers 503
 /// until the control plane has sent one.
-pub async fn start(config: Config) -> Result<Handle, Error> {
+pub async fn start(mut config: Config) -> Result<Handle, Error> {
     if config.link.address.is_empty() {
         return Err(Error::NoAddress);
     }
     let token = config.token()?.ok_or(Error::NoToken)?;
     let token = GatewayToken::parse(token.expose())?;
     let link = Link::new(&config.link.address, &token)?;
+    if let Ok(control_plane) = config.link.address.parse() {
+        config.gateway.protected.push(control_plane);
+    }
     let (node, boot) = (name(&config), Uuid::now_v7());
     let directory = config.store.data_dir.clone();
     let options = report::Options { link: link.clone(), node: node.clone(), boot, directory: directory.join("usage") };

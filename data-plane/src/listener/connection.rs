@@ -56,6 +56,7 @@ enum Protocol {
 /// Looks at the first bytes without taking them. `None`: the client left, or begins a preface and never ends it.
 async fn protocol(stream: &TcpStream) -> Option<Protocol> {
     let mut bytes = [0; PREFACE.len()];
+    let mut nap = Duration::from_millis(2);
     loop {
         let length = stream.peek(&mut bytes).await.ok()?;
         if length == 0 {
@@ -68,7 +69,8 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
             return Some(Protocol::Http2);
         }
         // Bytes that are there stay readable: waiting for more of them is polling. The deadline is around this.
-        sleep(Duration::from_millis(5)).await;
+        sleep(nap).await;
+        nap = (2 * nap).min(Duration::from_millis(250));
     }
 }
 

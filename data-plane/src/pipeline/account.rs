@@ -315,8 +315,7 @@ impl Account {
         let (input_tokens, output_tokens, revision) = (self.facts.input, self.facts.output, self.revision);
         let ending = outcome.label();
         tracing::info!(
-            target: "data_plane::request",
-            { request.id = id,
+            request.id = id,
             endpoint.name = endpoint,
             provider.name = provider,
             key.id = key,
@@ -329,7 +328,7 @@ impl Account {
             output_tokens,
             duration_ms,
             first_byte_ms,
-            revision },
+            revision,
             "{method} {path}: {ending} {status}",
         );
     }

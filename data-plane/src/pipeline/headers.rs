@@ -87,6 +87,10 @@ pub(super) fn outbound(headers: &HeaderMap, endpoint: &Endpoint, provider: &Prov
             out.append(name.clone(), value.clone());
         }
     }
+    if !sized {
+        // Said here, because hyper would send a GET of unknown length without its body.
+        out.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     // Usage could not be read from a compressed answer.
     out.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some((name, value)) = &provider.credential {

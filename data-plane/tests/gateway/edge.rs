@@ -247,3 +247,38 @@ async fn two_requests_in_one_piece_are_two_requests() {
     }
     stand.no_more_records();
 }
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let stand = Stand::start(&Draft::new("http://127.0.0.1:1")).await;
+    for length in [100_000, 3_000_000] {
+        let mut client = stand.client().await;
+        let request = format!(
+            "POST /openai/v1/x HTTP/1.1\r\nHost: gw\r\nContent-Length: {length}\r\n\r\n{}",
+            "x".repeat(150_000.min(length))
+        );
+        client.try_send(request).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 401, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_dropped_in_time() {
+    let vendor = Vendor::start().await;
+    let draft = Draft::new(&vendor.url());
+    let mut stand = Stand::with(Some(&draft), |config| {
+        config.deadlines.client_idle = Duration::from_millis(300);
+    })
+    .await;
+    let mut client = stand.client().await;
+    client.send(get("/v1/files/large/content")).await;
+    let mut upstream = vendor.accept().await;
+    upstream.message().await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+    client.head().await;
+    let block = vec![7_u8; 1 << 20];
+    within("the gateway hangs up", async { while upstream.try_send(&block).await {} }).await;
+    let record = stand.record().await;
+    assert_eq!(record.outcome, data_plane::pipeline::account::Outcome::ClientGone);
+}

@@ -192,3 +192,56 @@ async fn http2_by_prior_knowledge_is_served() {
     drop(sender);
     driver.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_client_of_http2_that_leaves_cancels_the_vendor_too() {
+    let vendor = Vendor::start().await;
+    let mut stand = Stand::start(&Draft::new(&vendor.url())).await;
+    let stream = tokio::net::TcpStream::connect(stand.address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    let driver = tokio::spawn(connection);
+    let request = |path: &str| {
+        http::Request::get(format!("http://gw/openai{path}"))
+            .header("x-api-key", key(1))
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap()
+    };
+    // One stream is reset while the vendor is silent, the other in mid-answer; the connection stays.
+    let waiting = tokio::spawn(sender.send_request(request("/v1/waiting")));
+    let mut silent = vendor.accept().await;
+    silent.head().await;
+    waiting.abort();
+    assert_eq!(silent.rest().await, b"");
+    assert_eq!(stand.record().await.outcome, Outcome::ClientGone);
+    let streaming = tokio::spawn(sender.send_request(request("/v1/streaming")));
+    let mut upstream = vendor.accept().await;
+    upstream.head().await;
+    upstream.send(STREAM).await;
+    let answer = streaming.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    drop(answer);
+    assert_eq!(upstream.rest().await, b"");
+    assert_eq!(stand.record().await.outcome, Outcome::ClientGone);
+    drop(sender);
+    driver.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_get_may_carry_a_body() {
+    let vendor = Vendor::start().await;
+    let stand = Stand::start(&Draft::new(&vendor.url())).await;
+    for method in ["GET", "DELETE"] {
+        let request = get("/v1/search").replace("GET", method);
+        let chunked = request.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        let sized = request.replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\nabc");
+        for request in [chunked, sized] {
+            let (answer, (_, body)) = tokio::join!(stand.ask(&request), vendor.once(ok("{}")));
+            assert_eq!((answer.status, body.as_slice()), (200, &b"abc"[..]), "{request}");
+        }
+    }
+}
