@@ -8,6 +8,7 @@ import {
   redirect,
 } from "@tanstack/react-router";
 import { sessionQuery } from "./api/session";
+import type { DeploymentStatus, RequestOutcome } from "./api/types";
 import type { UsageGroup, UsageRange } from "./api/usage";
 import { Broken } from "./pages/shell/broken";
 import { Missing } from "./pages/shell/missing";
@@ -40,6 +41,16 @@ export type EndpointTab = (typeof ENDPOINT_TABS)[number];
 const GATEWAY_TABS = ["nodes", "tokens", "settings", "api"] as const;
 const KEY_TABS = ["overview", "api"] as const;
 const RANGES: readonly UsageRange[] = ["1h", "24h", "7d", "30d"];
+const OUTCOMES: readonly RequestOutcome[] = [
+  "answered",
+  "refused",
+  "vendor_error",
+  "upstream_failed",
+  "upstream_broken",
+  "client_gone",
+  "drained",
+];
+const STATUSES: readonly DeploymentStatus[] = ["deploying", "deployed", "rejected", "undeploying", "undeployed"];
 const GROUPS: readonly UsageGroup[] = ["key", "endpoint", "model"];
 
 const endpointSearch = (search: Search) =>
@@ -137,7 +148,7 @@ const requests = createRoute({
     present({
       endpoint: word(search.endpoint),
       key: word(search.key),
-      outcome: word(search.outcome),
+      outcome: oneOf(search.outcome, OUTCOMES),
       request: word(search.request),
     }),
   component: lazyRouteComponent(() => import("./pages/requests/requests"), "Requests"),
@@ -162,7 +173,8 @@ const gateway = createRoute({
 const deployments = createRoute({
   getParentRoute: () => shell,
   path: paths.deployments,
-  validateSearch: (search: Search) => present({ status: word(search.status), gateway: word(search.gateway) }),
+  validateSearch: (search: Search) =>
+    present({ status: oneOf(search.status, STATUSES), gateway: word(search.gateway) }),
   component: lazyRouteComponent(() => import("./pages/deployments/deployments"), "Deployments"),
 });
 

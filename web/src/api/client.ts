@@ -2,6 +2,7 @@
 import createClient from "openapi-fetch";
 import { Problem, problemFrom, unreachable } from "./problem";
 import type { paths } from "./schema.generated";
+import type { Told } from "./types";
 
 export const client = createClient<paths>({
   baseUrl: globalThis.location.origin,
@@ -17,7 +18,7 @@ interface Answer<T> {
 }
 
 /** The body of a successful answer; throws the refusal otherwise. */
-export async function unwrap<T>(call: Promise<Answer<T>>): Promise<T> {
+export async function unwrap<T>(call: Promise<Answer<T>>): Promise<Told<T>> {
   let answer: Answer<T>;
   try {
     answer = await call;
@@ -25,7 +26,7 @@ export async function unwrap<T>(call: Promise<Answer<T>>): Promise<T> {
     throw cause instanceof Problem || isAbort(cause) ? cause : unreachable(cause);
   }
   if (!answer.response.ok) throw problemFrom(answer.error, answer.response);
-  return answer.data as T;
+  return answer.data as Told<T>;
 }
 
 function isAbort(cause: unknown): boolean {

@@ -22,8 +22,8 @@ export const endpointsQuery = queryOptions({
   queryFn: async ({ signal }): Promise<Endpoint[]> => {
     const query = (cursor: string | undefined) => ({ params: { query: given({ cursor, limit: 100 }) }, signal });
     const [providers, proxies] = await Promise.all([
-      everything<Provider>((cursor) => unwrap<Page<Provider>>(client.GET("/api/v1/llm-providers", query(cursor)))),
-      everything<Proxy>((cursor) => unwrap<Page<Proxy>>(client.GET("/api/v1/llm-proxies", query(cursor)))),
+      everything<Provider>((cursor) => unwrap(client.GET("/api/v1/llm-providers", query(cursor)))),
+      everything<Proxy>((cursor) => unwrap(client.GET("/api/v1/llm-proxies", query(cursor)))),
     ]);
     const all: Endpoint[] = [
       ...providers.map((provider) => ({ kind: "provider" as const, ...provider })),

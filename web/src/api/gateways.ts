@@ -2,20 +2,18 @@
 import { queryOptions } from "@tanstack/react-query";
 import { client, ifMatch, unwrap } from "./client";
 import { authored } from "./list";
-import type { Gateway, GatewayToken, Node, Page } from "./types";
+import type { Gateway, GatewayInput } from "./types";
 
 export const gatewaysQuery = queryOptions({
   queryKey: ["gateways", "list"],
   queryFn: async ({ signal }) => {
-    const page = await unwrap<Page<Gateway>>(
-      client.GET("/api/v1/gateways", { params: { query: { limit: 100 } }, signal }),
-    );
+    const page = await unwrap(client.GET("/api/v1/gateways", { params: { query: { limit: 100 } }, signal }));
     return page.data;
   },
 });
 
 export const loadGateway = (name: string, signal?: AbortSignal): Promise<Gateway> =>
-  unwrap<Gateway>(
+  unwrap(
     client.GET("/api/v1/gateways/{gateway}", {
       params: { path: { gateway: name } },
       ...(signal === undefined ? {} : { signal }),
@@ -32,33 +30,19 @@ export const nodesQuery = (gateway: string) =>
   queryOptions({
     queryKey: ["gateways", "nodes", gateway],
     queryFn: async ({ signal }) => {
-      const page = await unwrap<Page<Node>>(
+      const page = await unwrap(
         client.GET("/api/v1/gateways/{gateway}/nodes", { params: { path: { gateway } }, signal }),
       );
       return page.data;
     },
   });
 
-export interface NewGateway {
-  name: string;
-  displayName?: string;
-  baseUrls: string[];
-  upstreamNetworks?: string[];
-}
-
-export const createGateway = (body: NewGateway): Promise<Gateway> =>
-  unwrap<Gateway>(client.POST("/api/v1/gateways", { body }));
-
-export interface GatewayChange {
-  displayName?: string;
-  baseUrls?: string[];
-  upstreamNetworks?: string[];
-}
+export type GatewayChange = Partial<Omit<GatewayInput, "name">>;
 
 export const replaceGateway = (read: Gateway, change: GatewayChange): Promise<Gateway> =>
-  unwrap<Gateway>(
+  unwrap(
     client.PUT("/api/v1/gateways/{gateway}", {
-      params: { path: { gateway: read.name }, header: { "If-Match": ifMatch(read.revision) } },
+      params: { path: { gateway: read.name }, header: { "if-match": ifMatch(read.revision) } },
       body: { ...authored(read), ...change },
     }),
   );
@@ -67,15 +51,15 @@ export const gatewayTokensQuery = (gateway: string) =>
   queryOptions({
     queryKey: ["gateways", "tokens", gateway],
     queryFn: async ({ signal }) => {
-      const page = await unwrap<Page<GatewayToken>>(
+      const page = await unwrap(
         client.GET("/api/v1/gateways/{gateway}/tokens", { params: { path: { gateway } }, signal }),
       );
       return page.data;
     },
   });
 
-export const createGatewayToken = (gateway: string): Promise<GatewayToken> =>
-  unwrap<GatewayToken>(client.POST("/api/v1/gateways/{gateway}/tokens", { params: { path: { gateway } }, body: {} }));
+export const createGatewayToken = (gateway: string) =>
+  unwrap(client.POST("/api/v1/gateways/{gateway}/tokens", { params: { path: { gateway } }, body: {} }));
 
 export const removeGatewayToken = (gateway: string, token: string): Promise<unknown> =>
-  unwrap<unknown>(client.DELETE("/api/v1/gateways/{gateway}/tokens/{token}", { params: { path: { gateway, token } } }));
+  unwrap(client.DELETE("/api/v1/gateways/{gateway}/tokens/{token}", { params: { path: { gateway, token } } }));

@@ -2,17 +2,15 @@
 import { queryOptions } from "@tanstack/react-query";
 import { client, ifMatch, unwrap } from "./client";
 import { authored, given, pages } from "./list";
-import type { KeyLocation, Page, Proxy, Timeouts } from "./types";
+import type { Proxy, ProxyInput } from "./types";
 
 export const proxiesQuery = (q = "") =>
   pages<Proxy>(["proxies", "list", { q }], (cursor, signal) =>
-    unwrap<Page<Proxy>>(
-      client.GET("/api/v1/llm-proxies", { params: { query: given({ q, cursor, limit: 50 }) }, signal }),
-    ),
+    unwrap(client.GET("/api/v1/llm-proxies", { params: { query: given({ q, cursor, limit: 50 }) }, signal })),
   );
 
 export const loadProxy = (name: string, signal?: AbortSignal): Promise<Proxy> =>
-  unwrap<Proxy>(
+  unwrap(
     client.GET("/api/v1/llm-proxies/{proxy}", {
       params: { path: { proxy: name } },
       ...(signal === undefined ? {} : { signal }),
@@ -28,39 +26,23 @@ export const proxyQuery = (name: string) =>
 /** The provider behind a proxy. */
 export const providerOf = (proxy: Proxy): string => proxy.provider ?? proxy.targets?.[0]?.provider ?? "";
 
-export interface NewProxy {
-  name: string;
-  context: string;
-  provider: string;
-  displayName?: string;
-}
-
-export const createProxy = (body: NewProxy): Promise<Proxy> =>
-  unwrap<Proxy>(client.POST("/api/v1/llm-proxies", { body }));
+export const createProxy = (body: ProxyInput): Promise<Proxy> => unwrap(client.POST("/api/v1/llm-proxies", { body }));
 
 /** What of a proxy may be changed; what is left out stays as it was read. */
-export interface ProxyChange {
-  displayName?: string;
-  description?: string;
-  context?: string;
-  disabled?: boolean;
-  timeouts?: Timeouts;
-  security?: { apiKey: { locations: KeyLocation[] } };
-  provider?: string;
-}
+export type ProxyChange = Partial<Omit<ProxyInput, "name">>;
 
 /** Replaces a proxy, provided nobody changed it since it was read. */
 export const replaceProxy = (read: Proxy, change: ProxyChange): Promise<Proxy> =>
-  unwrap<Proxy>(
+  unwrap(
     client.PUT("/api/v1/llm-proxies/{proxy}", {
-      params: { path: { proxy: read.name }, header: { "If-Match": ifMatch(read.revision) } },
+      params: { path: { proxy: read.name }, header: { "if-match": ifMatch(read.revision) } },
       body: { ...authored(read), ...change },
     }),
   );
 
 export const removeProxy = (read: Proxy): Promise<unknown> =>
-  unwrap<unknown>(
+  unwrap(
     client.DELETE("/api/v1/llm-proxies/{proxy}", {
-      params: { path: { proxy: read.name }, header: { "If-Match": ifMatch(read.revision) } },
+      params: { path: { proxy: read.name }, header: { "if-match": ifMatch(read.revision) } },
     }),
   );

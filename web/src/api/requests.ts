@@ -1,19 +1,17 @@
 /** The request log: one row per authenticated request, newest first. */
 import { client, unwrap } from "./client";
 import { given, pages } from "./list";
-import type { Page, RequestRow } from "./types";
+import type { RequestOutcome, RequestRow } from "./types";
 
 export interface RequestFilter {
   endpoint?: string | undefined;
   key?: string | undefined;
-  outcome?: string | undefined;
+  outcome?: RequestOutcome | undefined;
 }
 
 export const requestsQuery = (filter: RequestFilter, limit = 50) =>
   pages<RequestRow>(["requests", "list", given(filter), limit], (cursor, signal) =>
-    unwrap<Page<RequestRow>>(
-      client.GET("/api/v1/requests", { params: { query: given({ ...filter, cursor, limit }) }, signal }),
-    ),
+    unwrap(client.GET("/api/v1/requests", { params: { query: given({ ...filter, cursor, limit }) }, signal })),
   );
 
 /** Whether a row belongs to a filtered list. */

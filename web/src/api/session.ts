@@ -9,7 +9,7 @@ export const sessionQuery = queryOptions({
   queryKey: ["session"],
   queryFn: async ({ signal }): Promise<Session | null> => {
     try {
-      return await unwrap<Session>(client.GET("/api/v1/session", { signal }));
+      return await unwrap(client.GET("/api/v1/session", { signal }));
     } catch (error) {
       if (isProblem(error, 401)) return null;
       throw error;
@@ -21,12 +21,12 @@ export const sessionQuery = queryOptions({
 /** Whether this installation still waits for its first owner. */
 export const bootstrapQuery = queryOptions({
   queryKey: ["bootstrap"],
-  queryFn: ({ signal }) => unwrap<{ needed: boolean }>(client.GET("/api/v1/bootstrap", { signal })),
+  queryFn: ({ signal }) => unwrap(client.GET("/api/v1/bootstrap", { signal })),
   staleTime: 0,
 });
 
 export const signIn = (email: string, password: string): Promise<Session> =>
-  unwrap<Session>(client.POST("/api/v1/session", { body: { email, password } }));
+  unwrap(client.POST("/api/v1/session", { body: { email, password } }));
 
 const redeemed = new Map<string, Promise<Session>>();
 
@@ -34,12 +34,12 @@ const redeemed = new Map<string, Promise<Session>>();
 export function redeem(oneTimeToken: string): Promise<Session> {
   const known = redeemed.get(oneTimeToken);
   if (known !== undefined) return known;
-  const answer = unwrap<Session>(client.POST("/api/v1/session", { body: { oneTimeToken } }));
+  const answer = unwrap(client.POST("/api/v1/session", { body: { oneTimeToken } }));
   redeemed.set(oneTimeToken, answer);
   return answer;
 }
 
-export const signOut = (): Promise<unknown> => unwrap<unknown>(client.DELETE("/api/v1/session", {}));
+export const signOut = (): Promise<unknown> => unwrap(client.DELETE("/api/v1/session", {}));
 
 export interface FirstOwner {
   token: string;
@@ -49,7 +49,7 @@ export interface FirstOwner {
 }
 
 export const claim = ({ token, email, password, displayName }: FirstOwner): Promise<Session> =>
-  unwrap<Session>(
+  unwrap(
     client.POST("/api/v1/bootstrap", {
       body: { token, email, password, ...(displayName === "" ? {} : { displayName }) },
     }),

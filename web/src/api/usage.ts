@@ -1,10 +1,11 @@
 /** Usage, added up: who used how much of what. */
 import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { client, unwrap } from "./client";
-import type { Usage } from "./types";
 
 export type UsageGroup = "key" | "endpoint" | "model";
 export type UsageRange = "1h" | "24h" | "7d" | "30d";
+
+type Interval = "minute" | "hour" | "day" | "none";
 
 const minutes: Record<UsageRange, number> = { "1h": 60, "24h": 1_440, "7d": 10_080, "30d": 43_200 };
 
@@ -12,7 +13,7 @@ const minutes: Record<UsageRange, number> = { "1h": 60, "24h": 1_440, "7d": 10_0
 export const rangeStart = (range: UsageRange, now: number): string =>
   new Date(now - minutes[range] * 60_000).toISOString();
 
-const load = (range: UsageRange, groupBy: string | undefined, interval: string, signal: AbortSignal) => {
+const load = (range: UsageRange, groupBy: string | undefined, interval: Interval, signal: AbortSignal) => {
   const now = Date.now();
   const query = {
     from: rangeStart(range, now),
@@ -20,7 +21,7 @@ const load = (range: UsageRange, groupBy: string | undefined, interval: string, 
     interval,
     ...(groupBy === undefined ? {} : { groupBy }),
   };
-  return unwrap<Usage>(client.GET("/api/v1/usage", { params: { query }, signal }));
+  return unwrap(client.GET("/api/v1/usage", { params: { query }, signal }));
 };
 
 /** Totals of a range by key, endpoint or model. */
@@ -31,7 +32,7 @@ export const usageQuery = (range: UsageRange, groupBy: UsageGroup) =>
     placeholderData: keepPreviousData,
   });
 
-const intervals: Record<UsageRange, "minute" | "hour" | "day"> = {
+const intervals: Record<UsageRange, Exclude<Interval, "none">> = {
   "1h": "minute",
   "24h": "hour",
   "7d": "day",

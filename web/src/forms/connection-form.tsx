@@ -42,7 +42,7 @@ const valuesOf = (read: Endpoint): Values => ({
 
 function changeOf(read: Endpoint, values: Values): EndpointChange {
   const common = commonChange(values);
-  if (read.kind === "proxy") return { ...common, provider: values.provider };
+  if (read.kind === "proxy") return { ...common, provider: values.provider, targets: [] };
   const stored = read.upstream.credential;
   const credential =
     values.credential !== "" ? { value: values.credential } : stored ? { secret: stored.secret } : undefined;

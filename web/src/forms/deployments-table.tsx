@@ -29,8 +29,7 @@ const tones: Record<DeploymentStatus, Tone> = {
 };
 
 function EndpointLink({ deployment }: { deployment: Deployment }) {
-  const to =
-    deployment.endpointKind === "proxy" || deployment.endpointKind === "llm-proxy" ? paths.proxy : paths.provider;
+  const to = deployment.endpointKind === "proxy" ? paths.proxy : paths.provider;
   return (
     <Link to={to} params={{ name: deployment.endpoint }}>
       {deployment.endpoint}

@@ -1,11 +1,8 @@
 /** The signed-in member, for whatever is on screen. */
 import { useQuery } from "@tanstack/react-query";
 import { sessionQuery } from "../api/session";
-import type { Session } from "../api/types";
+import type { Permission, Session } from "../api/types";
 import { messages } from "../messages";
-
-export type Permission =
-  "endpoints:write" | "keys:write" | "deployments:write" | "gateways:write" | "gateway-tokens:write";
 
 export function useSession(): Session | null {
   return useQuery(sessionQuery).data ?? null;

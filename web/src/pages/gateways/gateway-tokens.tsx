@@ -43,7 +43,7 @@ export function GatewayTokens({ gateway }: { gateway: string }) {
   });
   const full = (query.data?.length ?? 0) >= ACTIVE_AT_MOST ? m.twoTokens : undefined;
   const columns: Column<GatewayToken>[] = [
-    { id: "id", header: m.tokenColumns.id, main: true, cell: (token) => <code>{token.display ?? token.id}</code> },
+    { id: "id", header: m.tokenColumns.id, main: true, cell: (token) => <code>{token.display}</code> },
     {
       id: "created",
       header: m.tokenColumns.created,
