@@ -1,5 +1,5 @@
 /** Lists that come in pages: one shape for all nouns. */
-import { infiniteQueryOptions } from "@tanstack/react-query";
+import { infiniteQueryOptions, keepPreviousData } from "@tanstack/react-query";
 import type { Page } from "./types";
 
 /** Query options of a paged list; `load` fetches one page from a cursor. */
@@ -12,6 +12,8 @@ export const pages = <T>(
     queryFn: ({ pageParam, signal }) => load(pageParam, signal),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last: Page<T>) => last.nextCursor ?? undefined,
+    // While a filter is being typed the rows stay where they are.
+    placeholderData: keepPreviousData,
   });
 
 /** Leaves out members that say nothing, so that they do not become empty query parameters. */

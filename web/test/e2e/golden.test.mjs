@@ -1,7 +1,7 @@
 /** From the one-time link to the first request, as a new admin goes: in a real browser, on the real product. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { api, openPage, startBrowser, startProduct, startVendor } from "./stack.mjs";
+import { api, openPage, signIn, startBrowser, startProduct, startVendor } from "./stack.mjs";
 
 const VENDOR_KEY = "sk-vendor-canary-7Qf2";
 
@@ -98,7 +98,7 @@ test("a change by somebody else is noticed: reload or overwrite", async () => {
   const call = api(product);
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
   const { page, complaints } = await openPage(context);
-  await signIn(page, call);
+  await signIn(page, product);
   await page.goto(`${product.api}/llm-providers/openai?tab=connection`);
 
   await page.getByLabel("Description").fill("Mine");
@@ -120,10 +120,9 @@ test("a change by somebody else is noticed: reload or overwrite", async () => {
 });
 
 test("a refusal is shown beside the field it is about", async () => {
-  const call = api(product);
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
   const { page } = await openPage(context);
-  await signIn(page, call);
+  await signIn(page, product);
   await page.goto(`${product.api}/llm-providers/new?template=openai`);
   await page.getByLabel("Name", { exact: true }).fill("openai");
   await page.getByLabel("Vendor API key").fill(VENDOR_KEY);
@@ -133,10 +132,9 @@ test("a refusal is shown beside the field it is about", async () => {
 });
 
 test("the keyboard alone gets from a card to a key", async () => {
-  const call = api(product);
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
   const { page, complaints } = await openPage(context);
-  await signIn(page, call);
+  await signIn(page, product);
   await page.goto(`${product.api}/llm-providers/new`);
   await page.getByRole("link", { name: /^Anthropic/ }).waitFor();
 
@@ -178,16 +176,4 @@ async function tabTo(page, name) {
     if (name.test(called.trim())) return;
   }
   throw new Error(`Tab never came to ${name}`);
-}
-
-/** Signs in as a new member by password: the one-time link is spent. */
-async function signIn(page, call) {
-  const email = `admin-${String(Date.now())}@example.com`;
-  const password = "a long enough password";
-  await call("POST", "/users", { email, password, role: "admin", displayName: "Admin" });
-  await page.goto(`${product.api}/sign-in`);
-  await page.getByLabel("Email").fill(email);
-  await page.getByLabel("Password").fill(password);
-  await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("heading", { name: "Home" }).waitFor();
 }

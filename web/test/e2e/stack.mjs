@@ -83,6 +83,7 @@ export async function startProduct() {
     if (!(await ended(child, STOP_WITHIN))) child.kill("SIGKILL");
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });
   };
+  const signal = (name) => () => process.kill(child.pid, name);
   try {
     const ready = await eventually(
       "the product is ready",
@@ -93,7 +94,7 @@ export async function startProduct() {
       },
       START_WITHIN,
     );
-    return { ...ready, stop };
+    return { ...ready, stop, pause: signal("SIGSTOP"), resume: signal("SIGCONT"), kill: signal("SIGKILL") };
   } catch (error) {
     await stop();
     throw new Error(`${error.message}\n${output}`, { cause: error });
@@ -160,4 +161,16 @@ export async function settled(page) {
     () => document.querySelector("h1") !== null && document.querySelector('[aria-busy="true"]') === null,
   );
   await page.evaluate(() => document.fonts.ready.then(() => undefined));
+}
+
+/** Signs in by password as a new member; the one-time link opens only once. */
+export async function signIn(page, product, role = "admin") {
+  const email = `admin-${crypto.randomUUID()}@example.com`;
+  const password = "a long enough password";
+  await api(product)("POST", "/users", { email, password, role, displayName: "Somebody" });
+  await page.goto(`${product.api}/sign-in`);
+  await page.getByLabel("Email").fill(email);
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("heading", { name: "Home" }).waitFor();
 }
