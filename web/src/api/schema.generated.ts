@@ -2186,8 +2186,6 @@ export interface components {
             /** @description For people. */
             message: string;
         };
-        /** @enum {string} */
-        Interval: "minute" | "hour" | "day" | "none";
     };
     responses: never;
     parameters: never;
@@ -3962,7 +3960,7 @@ export interface operations {
                 /** @description Any of `key`, `endpoint`, `provider`, `model`, `outcome`, separated by commas. */
                 groupBy?: string;
                 /** @description One row per span; all in one when absent. */
-                interval?: components["schemas"]["Interval"];
+                interval?: "minute" | "hour" | "day" | "none";
             };
             header?: never;
             path?: never;
