@@ -18,8 +18,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     max_term_width = 100,
     after_help = "\
+Try it (no vendor account, no database):
+  lockgate dev
+
 Run it:
   lockgate control-plane --config control-plane.toml
+  lockgate data-plane --config data-plane.toml
 
 Exit codes: 0 done, 1 failed, 2 the command line is wrong."
 )]
@@ -31,15 +35,62 @@ pub(crate) struct Lockgate {
 /// The commands, in the order in which `--help` lists them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Dev(Dev),
     ControlPlane(ControlPlane),
+    DataPlane(DataPlane),
     Sample(Sample),
     Config(Config),
     /// Print the OpenAPI 3.1 document of the REST API
     Openapi,
+    #[command(subcommand)]
+    Audit(Audit),
     Doctor(Doctor),
     Completion(Completion),
     /// Print the version
     Version,
+}
+
+/// Start everything in one process, to try it out
+///
+/// Control plane, console, one data-plane node on the real link, and a sample upstream that speaks five vendors'
+/// dialects, with providers, proxies and a key ready to use. Everything is kept in the data directory: a second start
+/// finds what the first one left; delete the directory to start over. Configuration files and LOCKGATE_* variables are not
+/// read, nor is DATABASE_URL.
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("\
+Examples:
+  lockgate dev
+  lockgate dev --api-listen 127.0.0.1:0 --gateway-listen 127.0.0.1:0 --ready-file ready.json
+  lockgate dev --data-dir /tmp/try --no-sample
+
+Words in a prompt that make the sample upstream misbehave:
+{}", crate::sample::trigger_table()))]
+pub(crate) struct Dev {
+    /// Where everything is kept; made if absent, readable by you alone
+    #[arg(long, value_name = "DIR", default_value = ".lockgate")]
+    pub(crate) data_dir: PathBuf,
+
+    /// Address of the REST API and the console; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9080")]
+    pub(crate) api_listen: SocketAddr,
+
+    /// Address of the gateway, where the Invoke URLs are; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) gateway_listen: SocketAddr,
+
+    /// Write addresses and credentials to this file, as one JSON object, once everything serves
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+
+    /// Start empty: no sample upstream, no providers, no proxies, no key
+    #[arg(long)]
+    pub(crate) no_sample: bool,
+
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+
+    #[command(flatten)]
+    pub(crate) log: Log,
 }
 
 /// Start the control plane: REST API, console, configuration, the usage ledger
@@ -83,6 +134,62 @@ impl ControlPlane {
         push(&mut flags, "server.public_url", self.public_url.as_ref());
         push(&mut flags, "link.listen", self.link_listen.as_ref());
         push(&mut flags, "store.data_dir", self.data_dir.as_ref().map(|path| path.display()).as_ref());
+        flags
+    }
+}
+
+/// Start a data-plane node, which serves the Invoke URLs of its gateway
+///
+/// A node needs a gateway token (POST /api/v1/gateways/default/tokens, shown once, good for any number of nodes) and the
+/// address of the control plane's link. It goes on serving its last good configuration while the control plane is away,
+/// through restarts too. Settings come from, the later ones winning: the defaults, --config, LOCKGATE_SECTION__KEY
+/// variables, the options below.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lockgate config data-plane > data-plane.toml
+  lockgate data-plane --config data-plane.toml
+  lockgate data-plane --control-plane control.example.com:9443 --token-file /run/secrets/gateway-token
+  LOCKGATE_GATEWAY__LISTEN=0.0.0.0:8080 lockgate data-plane --config data-plane.toml")]
+pub(crate) struct DataPlane {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    /// Address of the gateway, where the Invoke URLs are (gateway.listen)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Name of this node, unique in its gateway (gateway.name)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Address of the control plane's link (link.address)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) control_plane: Option<String>,
+
+    /// File with the gateway token (link.token_file)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Directory of the last good configuration and of usage not yet delivered (store.data_dir)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Address of /healthz, /readyz and /metrics (admin.listen)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+}
+
+impl DataPlane {
+    /// The options as settings.
+    pub(crate) fn flags(&self) -> Vec<(String, String)> {
+        let mut flags = self.settings.set.clone();
+        push(&mut flags, "gateway.listen", self.listen.as_ref());
+        push(&mut flags, "gateway.name", self.name.as_ref());
+        push(&mut flags, "link.address", self.control_plane.as_ref());
+        push(&mut flags, "link.token_file", self.token_file.as_ref().map(|path| path.display()).as_ref());
+        push(&mut flags, "store.data_dir", self.data_dir.as_ref().map(|path| path.display()).as_ref());
+        push(&mut flags, "admin.listen", self.admin_listen.as_ref());
         flags
     }
 }
@@ -177,6 +284,31 @@ pub(crate) struct Config {
 pub(crate) enum Plane {
     ControlPlane,
     DataPlane,
+}
+
+/// Look after the audit log
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    Verify(AuditVerify),
+}
+
+/// Check the hash chain of the audit log
+///
+/// Reads the store directly, so it takes the control plane's configuration; the control plane may run meanwhile. Exit
+/// code 1 means that the chain is broken, and the error says at which entry.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lockgate audit verify --config control-plane.toml
+  lockgate audit verify --data-dir .lockgate/control-plane")]
+pub(crate) struct AuditVerify {
+    /// Configuration file of the control plane
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Directory of the embedded store (store.data_dir)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// Ask running planes whether they are ready

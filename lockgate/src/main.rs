@@ -3,8 +3,10 @@
 //! Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong. An error is one line on stderr,
 //! from what failed to why.
 
+mod audit;
 mod client;
 mod command;
+mod dev;
 mod doctor;
 mod logging;
 mod sample;

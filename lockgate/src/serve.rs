@@ -8,8 +8,10 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::command::{Command, Config, ControlPlane, Lockgate, Log, LogFormat, Plane, Sample};
-use crate::{doctor, logging, sample, signal};
+use crate::command::{
+    Audit, AuditVerify, Command, Config, ControlPlane, DataPlane, Dev, Lockgate, Log, LogFormat, Plane, Sample,
+};
+use crate::{audit, dev, doctor, logging, sample, signal};
 
 /// What `--check` says.
 const USABLE: &str = "the configuration is usable\n";
@@ -17,7 +19,9 @@ const USABLE: &str = "the configuration is usable\n";
 /// Does what the command line asks for.
 pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     match command {
+        Command::Dev(options) => run_dev(options),
         Command::ControlPlane(options) => run_control_plane(options),
+        Command::DataPlane(options) => run_data_plane(options),
         Command::Sample(options) => run_sample(options),
         Command::Config(Config { plane: Plane::ControlPlane }) => print(control_plane::config::DEFAULTS),
         Command::Config(Config { plane: Plane::DataPlane }) => print(data_plane::config::DEFAULT),
@@ -25,6 +29,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             let document = control_plane::api::router::openapi();
             print(&(document.to_pretty_json().context("the document is no JSON")? + "\n"))
         }
+        Command::Audit(Audit::Verify(options)) => run_audit_verify(options),
         Command::Doctor(options) => block_on(async |_| {
             let report = doctor::ask(&options.addresses).await;
             print(&report.text)?;
@@ -40,6 +45,13 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     }
 }
 
+fn run_dev(options: &Dev) -> anyhow::Result<()> {
+    // Two planes and an upstream of their own would talk over each other, and over what is printed for people.
+    let filter = "warn,lockgate=info,data_plane::pipeline=info";
+    install(&options.log, filter, logging::format_of_stderr())?;
+    block_on(|stop| dev::run(options, stop))
+}
+
 fn run_control_plane(options: &ControlPlane) -> anyhow::Result<()> {
     let flags = options.flags();
     let config = control_plane::Config::load(options.settings.config.as_deref(), std::env::vars(), flags)?;
@@ -52,6 +64,27 @@ fn run_control_plane(options: &ControlPlane) -> anyhow::Result<()> {
     };
     install(&options.settings.log, &config.log.filter, format)?;
     block_on(async |stop| Ok(control_plane::run(config, stop).await?))
+}
+
+fn run_data_plane(options: &DataPlane) -> anyhow::Result<()> {
+    let flags = options.flags();
+    let flags: Vec<(&str, String)> = flags.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+    let config = data_plane::Config::load(options.settings.config.as_deref(), &flags)?;
+    if options.settings.check {
+        return print(USABLE);
+    }
+    let format = match config.log.format {
+        data_plane::config::LogFormat::Text => LogFormat::Text,
+        data_plane::config::LogFormat::Json => LogFormat::Json,
+    };
+    install(&options.settings.log, &config.log.level, format)?;
+    block_on(async |stop| Ok(data_plane::run(config, stop).await?))
+}
+
+fn run_audit_verify(options: &AuditVerify) -> anyhow::Result<()> {
+    let data_dir = options.data_dir.iter().map(|path| ("store.data_dir".to_owned(), path.display().to_string()));
+    let config = control_plane::Config::load(options.config.as_deref(), std::env::vars(), data_dir)?;
+    block_on(async |_| print(&audit::verify(&config).await?))
 }
 
 fn run_sample(options: &Sample) -> anyhow::Result<()> {
