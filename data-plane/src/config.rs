@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
+use figment::value::Value;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
@@ -41,6 +42,7 @@ pub struct Gateway {
     /// Address that requests come in on.
     pub listen: SocketAddr,
     /// Name of this node, unique in its gateway; empty: the machine's name.
+    #[serde(deserialize_with = "text")]
     pub name: String,
     /// Addresses that are never dialled, whatever the upstream networks allow; our own listeners are added to them.
     pub protected: Vec<SocketAddr>,
@@ -216,6 +218,8 @@ impl Config {
         let env = Env::prefixed("LOCKGATE_").filter(|key| key.as_str().contains("__")).split("__");
         figment = figment.merge(env);
         for (key, value) in flags {
+            // As in the environment: what reads as a number is one.
+            let value: Value = value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
             figment = figment.merge(Serialized::default(key, value));
         }
         Self::from_figment(&figment)
@@ -281,6 +285,20 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAd
     if text.is_empty() { Ok(None) } else { parse(&text).map(Some) }
 }
 
+/// A text, also where it happens to read as a number.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Text {
+        Text(String),
+        Number(u64),
+    }
+    Ok(match Text::deserialize(deserializer)? {
+        Text::Text(text) => text,
+        Text::Number(number) => number.to_string(),
+    })
+}
+
 fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
@@ -306,8 +324,13 @@ mod tests {
     fn a_file_overrides_and_flags_override_it() {
         let mut path = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut path, b"[gateway]\nlisten = \"127.0.0.1:1\"\nname = \"n\"").unwrap();
-        let config = Config::load(Some(path.path()), &[("gateway.listen", "127.0.0.1:2".to_owned())]).unwrap();
+        let flags = [("gateway.listen", "127.0.0.1:2"), ("limits.body_bytes", "1000"), ("admin.listen", "")];
+        let flags = flags.map(|(key, value)| (key, value.to_owned()));
+        let config = Config::load(Some(path.path()), &flags).unwrap();
         assert_eq!((config.gateway.listen.port(), config.gateway.name.as_str()), (2, "n"));
+        assert_eq!((config.limits.body_bytes, config.admin.listen), (1000, None));
+        let config = Config::load(None, &[("gateway.name", "17".to_owned())]).unwrap();
+        assert_eq!(config.gateway.name, "17");
     }
 
     #[test]

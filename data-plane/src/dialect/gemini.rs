@@ -15,6 +15,7 @@ pub(super) fn error(fault: &Fault<'_>) -> Value {
                     "@type": "type.googleapis.com/google.rpc.ErrorInfo",
                     "reason": fault.label.to_ascii_uppercase(),
                     "domain": "lockgate",
+                    "metadata": { "code": fault.label },
                 },
                 { "@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": fault.request_id },
             ],

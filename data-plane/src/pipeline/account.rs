@@ -265,9 +265,9 @@ impl Account {
         self.outcome = Some(if failed { Outcome::VendorError } else { Outcome::Answered });
     }
 
-    pub(super) fn ended(&mut self, outcome: Outcome, refusal: Option<Refusal>) {
+    /// Ended after its head was on its way.
+    pub(super) fn ended(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
-        self.refusal = refusal;
     }
 
     /// Answered by ourselves with a body of so many bytes.
@@ -276,10 +276,13 @@ impl Account {
         self.response_bytes = bytes as u64;
         let outcome = match refusal {
             Refusal::Draining => Outcome::Drained,
+            // The vendor did answer; what it said is ours to tell.
+            Refusal::UpstreamAuth => Outcome::Refused,
             _ if refusal.is_upstream() => Outcome::UpstreamFailed,
             _ => Outcome::Refused,
         };
-        self.ended(outcome, Some(refusal));
+        self.outcome = Some(outcome);
+        self.refusal = Some(refusal);
     }
 
     /// What the caller speaks, once the endpoint is known.

@@ -190,7 +190,7 @@ impl Relay {
         refusal: Refusal,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.account.ended(outcome, Some(refusal));
+        self.account.ended(outcome);
         self.ending = Ending::Flush;
         let room = self.size_hint().exact().is_none();
         if !self.events || !room {
