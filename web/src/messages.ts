@@ -147,6 +147,8 @@ export const messages = {
     invokeUrl: "Invoke URL",
     invokeUrlOn: (gateway: string) => `Invoke URL on ${gateway}`,
     noInvokeUrl: "Deploy it to a gateway to get an Invoke URL.",
+    noBaseUrl: (gateway: string) => `The gateway ${gateway} has no base URL yet, so the Invoke URL is not known.`,
+    addBaseUrl: "Add one",
     quickStart: "Call it",
     quickStartText: "Any vendor SDK works: point it at the Invoke URL and use a gateway API key.",
     facts: "Details",

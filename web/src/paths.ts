@@ -2,7 +2,7 @@
 export const paths = {
   home: "/",
   signIn: "/sign-in",
-  bootstrap: "/welcome",
+  bootstrap: "/bootstrap",
   providers: "/llm-providers",
   newProvider: "/llm-providers/new",
   provider: "/llm-providers/$name",

@@ -64,9 +64,8 @@ export function ConnectionForm({ endpoint }: { endpoint: Endpoint }) {
   follow(isDirty);
   const saving = useReplaceEndpoint(endpoint, {
     onError: (error) => placeProblem<Values>(error, FIELDS, form.setError),
-    onSaved: () => {
-      form.reset(form.getValues());
-      form.resetField("credential", { defaultValue: "" });
+    onSaved: (saved) => {
+      form.reset(valuesOf(saved));
     },
   });
   const register = form.register as unknown as UseFormRegister<CommonValues>;

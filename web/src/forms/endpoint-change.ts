@@ -25,7 +25,7 @@ export const endpointKey = (read: Endpoint): readonly unknown[] =>
 
 export const useReplaceEndpoint = (
   endpoint: Endpoint,
-  then: { onError?: (error: unknown) => void; onSaved?: () => void } = {},
+  then: { onError?: (error: unknown) => void; onSaved?: (saved: Endpoint) => void } = {},
 ) =>
   useReplace<Endpoint, EndpointChange>({
     queryKey: endpointKey(endpoint),

@@ -82,8 +82,18 @@ export function SaveOutcome<R extends Resource, C>({ saving, onReload, placed, n
         <p>
           {messages.endpoint.saved(mutation.data.revision)} {note}
         </p>
+        {warningsOf(mutation.data).map((warning) => (
+          <p key={warning.pointer}>
+            <code>{warning.pointer}</code> {warning.message}
+          </p>
+        ))}
       </Notice>
     );
   }
   return null;
+}
+
+/** What the server did differently from what was written, if it says so. */
+function warningsOf(saved: { warnings?: readonly { pointer: string; message: string }[] } & Resource) {
+  return saved.warnings ?? [];
 }

@@ -35,8 +35,8 @@ export function SecurityForm({ endpoint }: { endpoint: Endpoint }) {
   follow(isDirty);
   const list = useFieldArray({ control: form.control, name: "locations" });
   const saving = useReplaceEndpoint(endpoint, {
-    onSaved: () => {
-      form.reset(form.getValues());
+    onSaved: (saved) => {
+      form.reset(valuesOf(saved));
     },
   });
   const reason = denied ?? (saving.mutation.isPending ? messages.working : isDirty ? undefined : e.unchanged);

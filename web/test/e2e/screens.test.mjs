@@ -135,7 +135,7 @@ test("the pages before signing in are sound in light and dark", async () => {
   for (const colorScheme of ["light", "dark"]) {
     const context = await browser.newContext({ colorScheme, viewport: { width: 360, height: 800 } });
     const { page } = await openPage(context);
-    for (const path of ["/sign-in", "/welcome"]) {
+    for (const path of ["/sign-in", "/bootstrap"]) {
       await page.goto(product.api + path);
       await settled(page);
       assert.deepEqual(await findings(page), [], `${path} ${colorScheme}`);

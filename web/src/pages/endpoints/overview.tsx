@@ -39,7 +39,7 @@ export function Overview({ endpoint, deployment, onGenerate }: OverviewProps) {
             {endpoint.invokeUrls.length === 0 && (
               <>
                 <h2>{m.invokeUrl}</h2>
-                <p className="muted">{m.noInvokeUrl}</p>
+                <NoInvokeUrl endpoint={endpoint} />
               </>
             )}
             {endpoint.invokeUrls.map(({ gateway, url }) => (
@@ -111,5 +111,19 @@ function Facts({ endpoint }: { endpoint: Endpoint }) {
         <Time value={endpoint.updatedAt} />
       </dd>
     </dl>
+  );
+}
+
+/** Why there is no address to call yet, and what helps. */
+function NoInvokeUrl({ endpoint }: { endpoint: Endpoint }) {
+  const deployed = endpoint.deployments.find((each) => each.status === "deployed" || each.status === "deploying");
+  if (deployed === undefined) return <p className="muted">{m.noInvokeUrl}</p>;
+  return (
+    <p className="muted">
+      {m.noBaseUrl(deployed.gateway)}{" "}
+      <Link to={paths.gateway} params={{ name: deployed.gateway }} search={{ tab: "settings" }}>
+        {m.addBaseUrl}
+      </Link>
+    </p>
   );
 }

@@ -44,8 +44,8 @@ export function GatewaySettings({ gateway }: { gateway: Gateway }) {
     replace: replaceGateway,
     load: () => loadGateway(gateway.name),
     onError: (error) => placeProblem<Values>(error, FIELDS, form.setError),
-    onSaved: () => {
-      form.reset(form.getValues());
+    onSaved: (saved) => {
+      form.reset(valuesOf(saved));
     },
   });
   const reason =

@@ -44,7 +44,9 @@ function GatewayCard({ gateway }: { gateway: Gateway }) {
               {gateway.displayName || gateway.name}
             </Link>
             {nodes.data !== undefined && (
-              <Badge tone={connected > 0 ? "success" : "neutral"}>{m.summary(connected, nodes.data.length)}</Badge>
+              <Badge tone={connected > 0 ? "success" : "neutral"}>
+                {nodes.data.length === 0 ? m.noNodes : m.summary(connected, nodes.data.length)}
+              </Badge>
             )}
           </h2>
           <p className="mono muted">{gateway.baseUrls.join("  ")}</p>
