@@ -148,3 +148,160 @@ fn to_wire(rejection: runtime::Rejection) -> Rejection {
     let runtime::Rejection { key: (kind, id), revision, pointer, code, message } = rejection;
     Rejection { kind, id: id.into_bytes().to_vec().into(), revision, pointer, code: code.label().to_owned(), message }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use prost::Message as _;
+    use proto::{
+        config::{
+            Dialect, Endpoint, KeyLocation, Kind, Settings, Template, Update, Upstream, endpoint::Target, key_location,
+        },
+        token::{self, TokenKind},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        follow::replica::{Assembly, tests::at},
+        link::GatewayToken,
+    };
+
+    const TEMPLATE: Uuid = Uuid::from_u128(1);
+    const ONE: Uuid = Uuid::from_u128(2);
+    const TWO: Uuid = Uuid::from_u128(3);
+
+    type Entries = BTreeMap<(i32, Uuid), Entry>;
+
+    fn node(directory: &Path) -> (Applier, Arc<ArcSwapOption<Runtime>>) {
+        let entropy = std::array::from_fn(|index| u8::try_from(index).expect("below 128"));
+        let text = token::mint(TokenKind::Gateway, Some(&token::fingerprint(b"ca")), &entropy).expect("entropy");
+        let last_good = LastGood::new(directory.to_owned(), GatewayToken::parse(&text).unwrap());
+        let runtime = Arc::new(ArcSwapOption::empty());
+        (Applier::new(last_good, Arc::clone(&runtime)), runtime)
+    }
+
+    fn put(entries: &mut Entries, kind: Kind, id: Uuid, revision: u64, body: Vec<u8>) {
+        let kind = i32::from(kind);
+        let entry = Entry { kind, id: id.into_bytes().to_vec().into(), revision, body: body.into() };
+        entries.insert((kind, id), entry);
+    }
+
+    fn endpoint(name: &str, url: &str) -> Vec<u8> {
+        Endpoint {
+            name: name.to_owned(),
+            context: format!("/{name}"),
+            template_id: TEMPLATE.into_bytes().to_vec().into(),
+            key_locations: vec![KeyLocation {
+                r#in: key_location::In::Header.into(),
+                name: "x-api-key".to_owned(),
+                prefix: String::new(),
+            }],
+            target: Some(Target::Upstream(Upstream { url: url.to_owned(), ..Upstream::default() })),
+            ..Endpoint::default()
+        }
+        .encode_to_vec()
+    }
+
+    /// A gateway with two endpoints.
+    fn healthy() -> Entries {
+        let mut entries = Entries::new();
+        put(&mut entries, Kind::Settings, Uuid::from_u128(9), 1, Settings::default().encode_to_vec());
+        let template = Template {
+            name: "openai".to_owned(),
+            version: 1,
+            dialect: Dialect::Openai.into(),
+            credential_header: "authorization".to_owned(),
+            credential_prefix: "Bearer ".to_owned(),
+            ..Template::default()
+        };
+        put(&mut entries, Kind::Template, TEMPLATE, 1, template.encode_to_vec());
+        put(&mut entries, Kind::Endpoint, ONE, 1, endpoint("one", "https://one.example"));
+        put(&mut entries, Kind::Endpoint, TWO, 1, endpoint("two", "https://two.example"));
+        entries
+    }
+
+    fn change(from: Option<u64>, to: u64, put: Vec<Entry>, state: &Entries) -> Change {
+        let mut hash = proto::state::StateHash::default();
+        for ((kind, id), entry) in state {
+            hash.add(*kind, id.as_bytes(), &entry.body);
+        }
+        let update = Update {
+            from: from.map(|revision| at(revision).to_wire()),
+            to: Some(at(to).to_wire()),
+            reset: from.is_none(),
+            put,
+            last: true,
+            state_hash: hash.to_bytes().to_vec().into(),
+            ..Update::default()
+        };
+        Assembly::default().take(update).unwrap().expect("one part")
+    }
+
+    fn served(runtime: &ArcSwapOption<Runtime>) -> Vec<String> {
+        let runtime = runtime.load_full().expect("it serves");
+        let mut names: Vec<_> = runtime.endpoints().map(|endpoint| endpoint.name.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_poisoned_resource_is_pinned_the_rest_advances_and_a_restart_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut applier, runtime) = node(directory.path());
+        let mut state = healthy();
+        let ack = applier.apply(change(None, 1, state.values().cloned().collect(), &state)).unwrap();
+        assert!(ack.rejected.is_empty() && ack.persisted, "{ack:?}");
+        assert_eq!(served(&runtime), ["one", "two"]);
+
+        // One is poisoned, two gets another name; a body that is no message at all.
+        put(&mut state, Kind::Endpoint, ONE, 2, vec![0xff; 40]);
+        put(&mut state, Kind::Endpoint, TWO, 2, endpoint("second", "https://two.example"));
+        let keys = [ONE, TWO].map(|id| (i32::from(Kind::Endpoint), id));
+        let puts = keys.iter().map(|key| state[key].clone()).collect();
+        let ack = applier.apply(change(Some(1), 2, puts, &state)).unwrap();
+        assert_eq!(ack.cursor, Some(at(2).to_wire()), "the rest advances");
+        assert_eq!((ack.rejected.len(), &ack.rejected[0].id[..]), (1, &ONE.as_bytes()[..]), "{ack:?}");
+        assert_eq!(served(&runtime), ["one", "second"]);
+        let pinned = applier.hello("node", Uuid::nil()).pinned;
+        assert_eq!((pinned.len(), pinned[0].revision), (1, 1));
+
+        let (mut restarted, runtime) = node(directory.path());
+        assert_eq!(restarted.restore(), Some(at(2)));
+        assert_eq!(served(&runtime), ["one", "second"], "the last good form survives a restart");
+        assert_eq!(restarted.hello("node", Uuid::nil()).pinned, pinned);
+
+        // Mended, the next change applies to what is held, poison included.
+        put(&mut state, Kind::Endpoint, ONE, 3, endpoint("first", "https://one.example"));
+        let puts = vec![state[&(i32::from(Kind::Endpoint), ONE)].clone()];
+        let ack = restarted.apply(change(Some(2), 3, puts, &state)).unwrap();
+        assert!(ack.rejected.is_empty(), "{ack:?}");
+        assert_eq!(served(&runtime), ["first", "second"]);
+        assert!(restarted.hello("node", Uuid::nil()).pinned.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_update_leaves_what_is_served_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut applier, runtime) = node(directory.path());
+        let state = healthy();
+        applier.apply(change(None, 1, state.values().cloned().collect(), &state)).unwrap();
+        let before = runtime.load_full();
+        let mut damaged = change(Some(1), 2, Vec::new(), &state);
+        damaged.remove.insert((i32::from(Kind::Endpoint), ONE));
+        assert!(matches!(applier.apply(damaged), Err(ApplyError::Fault(Fault::Hash))));
+        assert!(Arc::ptr_eq(&before.unwrap(), &runtime.load_full().unwrap()));
+        assert_eq!(applier.position(), Some(at(1)));
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_written_does_not_stop_serving() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (mut applier, runtime) = node(&file.path().join("below-a-file"));
+        let state = healthy();
+        let ack = applier.apply(change(None, 1, state.values().cloned().collect(), &state)).unwrap();
+        assert!(!ack.persisted);
+        assert_eq!(served(&runtime), ["one", "two"]);
+    }
+}
