@@ -9,6 +9,7 @@ mod harness;
 mod house;
 mod keys;
 mod leaks;
+mod link;
 mod nodes;
 mod passthrough;
 mod processes;
