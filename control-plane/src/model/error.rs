@@ -113,10 +113,16 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
     let written = written.to_lowercase();
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&written, &name.to_lowercase()), name))
+        .map(|name| (likeness(&written, &name.to_lowercase()), name))
         .filter(|(likeness, _)| *likeness >= 0.75)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, name)| name)
+}
+
+/// 1 for the same. In a short name one slip of the fingers (`ulr` for `url`) is all it takes to look unlike.
+fn likeness(written: &str, name: &str) -> f64 {
+    let alike = strsim::jaro_winkler(written, name);
+    if name.len() > 2 && strsim::osa_distance(written, name) == 1 { alike.max(0.9) } else { alike }
 }
 
 /// The part of an error that is for the log. No `Display`; `Debug` is the chain.
@@ -154,6 +160,7 @@ mod tests {
     fn the_nearest_name_is_suggested_and_a_far_one_is_not() {
         assert_eq!(nearest("contxt", ["name", "context", "upstream"]), Some("context"));
         assert_eq!(nearest("displayname", ["name", "displayName"]), Some("displayName"));
+        assert_eq!(nearest("ulr", ["credential", "caPem", "url"]), Some("url"));
         assert_eq!(nearest("zzz", ["name", "context"]), None);
     }
 }
