@@ -49,6 +49,8 @@ impl Repeated {
         let violations: Vec<_> = self
             .0
             .iter()
+            // Told with the answer to a write and kept nowhere, so there is nothing to compare them with.
+            .filter(|(name, _)| *name != "warnings")
             .filter(|(name, value)| current.get(name.as_str()).unwrap_or(&Value::Null) != *value)
             .map(|(name, _)| {
                 Violation::new(pointer_to(name), "read_only", "is set by the control plane; leave it out or as it was")
