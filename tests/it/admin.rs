@@ -155,23 +155,23 @@ async fn what_nothing_enforces_yet_is_refused_and_not_stored() {
 async fn a_put_needs_the_revision_that_was_read() {
     for stack in control_planes().await {
         let rest = stack.rest();
-        let made = rest.post("/llm-providers", &provider("p", "/p")).await;
+        let made = rest.post("/llm-providers", &provider("first", "/first")).await;
         let first = made.check(201).etag();
-        let mut body = rest.get("/llm-providers/p").await.expect(200);
+        let mut body = rest.get("/llm-providers/first").await.expect(200);
         body["description"] = "changed".into();
 
-        let without = rest.call(Call::new("PUT", "/api/v1/llm-providers/p").json(&body)).await;
+        let without = rest.call(Call::new("PUT", "/api/v1/llm-providers/first").json(&body)).await;
         assert_eq!(without.check(428).code(), "revision_required");
         // What was read can be sent back as it is, read-only members and all.
-        let changed = rest.put("/llm-providers/p", &first, &body).await;
+        let changed = rest.put("/llm-providers/first", &first, &body).await;
         let second = changed.check(200).etag();
         assert_ne!(first, second);
-        let stale = rest.put("/llm-providers/p", &first, &body).await;
+        let stale = rest.put("/llm-providers/first", &first, &body).await;
         assert_eq!(stale.check(412).code(), "revision_mismatch");
-        assert_eq!(rest.delete("/llm-providers/p", &first).await.check(412).code(), "revision_mismatch");
-        assert_eq!(rest.get("/llm-providers/p").await.etag(), second);
-        rest.delete("/llm-providers/p", &second).await.check(204);
-        rest.get("/llm-providers/p").await.check(404);
+        assert_eq!(rest.delete("/llm-providers/first", &first).await.check(412).code(), "revision_mismatch");
+        assert_eq!(rest.get("/llm-providers/first").await.etag(), second);
+        rest.delete("/llm-providers/first", &second).await.check(204);
+        rest.get("/llm-providers/first").await.check(404);
         stack.shutdown().await;
     }
 }
@@ -180,13 +180,13 @@ async fn a_put_needs_the_revision_that_was_read() {
 async fn another_host_needs_the_credential_again() {
     let stack = Stack::without_nodes(None, Vec::new()).await;
     let rest = stack.rest();
-    let etag = rest.post("/llm-providers", &provider("p", "/p")).await.etag();
-    let mut body = rest.get("/llm-providers/p").await.expect(200);
+    let etag = rest.post("/llm-providers", &provider("first", "/first")).await.etag();
+    let mut body = rest.get("/llm-providers/first").await.expect(200);
     body["upstream"]["url"] = "https://evil.example".into();
-    let refused = rest.put("/llm-providers/p", &etag, &body).await;
-    refused.check(422).at("/upstream/credential");
+    let refused = rest.put("/llm-providers/first", &etag, &body).await;
+    refused.check(422).at("/upstream/credential/value");
     body["upstream"]["credential"] = json!({"value": "vc-planted-another"});
-    rest.put("/llm-providers/p", &etag, &body).await.expect(200);
+    rest.put("/llm-providers/first", &etag, &body).await.expect(200);
     stack.shutdown().await;
 }
 
@@ -194,18 +194,18 @@ async fn another_host_needs_the_credential_again() {
 async fn a_proxy_needs_its_provider_on_the_gateway_and_a_provider_in_use_stays() {
     for stack in control_planes().await {
         let rest = stack.rest();
-        rest.post("/llm-providers", &provider("p", "/p")).await.expect(201);
-        let unknown = json!({"name": "x", "context": "/x", "provider": "nobody"});
+        rest.post("/llm-providers", &provider("first", "/first")).await.expect(201);
+        let unknown = json!({"name": "app", "context": "/app", "provider": "nobody"});
         rest.post("/llm-proxies", &unknown).await.check(422).at("/provider");
-        rest.post("/llm-proxies", &json!({"name": "x", "context": "/x", "provider": "p"})).await.expect(201);
-        let early = rest.post("/deployments", &json!({"endpoint": "x", "gateway": "default"})).await;
+        rest.post("/llm-proxies", &json!({"name": "app", "context": "/app", "provider": "first"})).await.expect(201);
+        let early = rest.post("/deployments", &json!({"endpoint": "app", "gateway": "default"})).await;
         assert_eq!(early.check(409).code(), "not_deployed");
-        let deployed = rest.post("/deployments", &json!({"endpoint": "p", "gateway": "default"})).await.expect(202);
-        rest.post("/deployments", &json!({"endpoint": "x", "gateway": "default"})).await.check(202);
+        let deployed = rest.post("/deployments", &json!({"endpoint": "first", "gateway": "default"})).await.expect(202);
+        rest.post("/deployments", &json!({"endpoint": "app", "gateway": "default"})).await.check(202);
         let id = deployed["id"].as_str().unwrap();
         assert_eq!(rest.post(&format!("/deployments/{id}/undeploy"), &json!({})).await.check(409).code(), "in_use");
-        let etag = rest.get("/llm-providers/p").await.etag();
-        assert_eq!(rest.delete("/llm-providers/p", &etag).await.check(409).code(), "in_use");
+        let etag = rest.get("/llm-providers/first").await.etag();
+        assert_eq!(rest.delete("/llm-providers/first", &etag).await.check(409).code(), "in_use");
         stack.shutdown().await;
     }
 }

@@ -19,7 +19,8 @@ async fn five_calls_lead_from_nothing_to_an_invoke_url() {
         let made = rest.post("/llm-providers", &provider).await;
         made.check(201);
         assert!(made.header("etag").is_some());
-        assert_eq!(made.header("location"), Some("/api/v1/llm-providers/openai-prod"));
+        let location = made.header("location").unwrap().strip_prefix("/api/v1").unwrap();
+        assert_eq!(rest.get(location).await.expect(200)["name"], "openai-prod");
         let credential = &made.body["upstream"]["credential"];
         assert!(credential["secret"].as_str().unwrap().starts_with("sec_"), "{credential}");
         assert_eq!(credential["last4"], &upstream.credential()[upstream.credential().len() - 4..]);

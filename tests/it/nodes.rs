@@ -82,7 +82,7 @@ async fn a_deployment_freezes_and_a_live_switch_does_not_wait() {
     let mut body = read.body.clone();
     body["disabled"] = true.into();
     let told = rest.put("/llm-providers/openai", &read.etag(), &body).await;
-    told.check(200);
+    let mut body = told.check(200).body.clone();
     stack.settle().await;
     tests::assert_refusal(Vendor::OpenAi, &stack.send(&chat).await, 403, "endpoint_disabled");
     body["disabled"] = false.into();

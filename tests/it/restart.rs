@@ -64,17 +64,24 @@ async fn a_damaged_copy_on_a_nodes_disk_is_never_served() {
     let key = stack.key("ci", &[&provider]).await;
     stack.stop_control_plane().await;
     stack.stop_node(0).await;
-    // One bit in each file of the node.
-    for path in files(&stack.node_folder(0)) {
-        let mut bytes = std::fs::read(&path).unwrap();
-        if let Some(byte) = bytes.last_mut() {
-            *byte ^= 1;
+    let damage = |folder: &std::path::Path, flips: fn(usize, usize) -> bool| {
+        for path in files(folder) {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let length = bytes.len();
+            bytes.iter_mut().enumerate().filter(|(at, _)| flips(*at, length)).for_each(|(_, byte)| *byte ^= 1);
+            std::fs::write(&path, bytes).unwrap();
         }
-        std::fs::write(&path, bytes).unwrap();
-    }
+    };
+    // One bit at the end of each file: what was written last is lost, and no more than that.
+    damage(&stack.node_folder(0), |at, length| at + 1 == length);
+    stack.start_node(0).await;
+    assert_ne!(stack.send(&provider.chat(false)).await.status(), 200, "damaged never means open");
+    stack.stop_node(0).await;
+    // All of each file.
+    damage(&stack.node_folder(0), |_, _| true);
     stack.start_node(0).await;
     let status = stack.send(&provider.chat(false).key(&key.secret)).await.status();
-    assert_eq!(status, 503, "damaged is not ready: neither open nor a 401");
+    assert_eq!(status, 503, "nothing to serve from is not ready: neither open nor a 401");
     stack.start_control_plane().await;
     stack.settle().await;
     assert_eq!(stack.send(&provider.chat(false).key(&key.secret)).await.status(), 200, "one reset mends it");
