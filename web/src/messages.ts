@@ -156,8 +156,10 @@ export const messages = {
     provider: "Provider",
     upstream: "Upstream",
     credential: "Credential",
-    credentialStored: (last4: string) => `Stored, ends in ${last4}`,
-    noCredential: "None stored",
+    credentialState: (stored: { last4: string | null } | null) => {
+      if (stored === null) return "None stored";
+      return stored.last4 === null ? "Stored" : `Stored, ends in ${stored.last4}`;
+    },
     created: "Created",
     updated: "Updated",
     revision: "Revision",
@@ -201,7 +203,8 @@ export const messages = {
     credential: "Vendor API key",
     credentialHint: "Sealed at rest and never shown again. Clients never see it.",
     credentialRequired: "Paste the vendor's API key.",
-    credentialKeep: (last4: string) => `The stored key ends in ${last4}. Leave this empty to keep it.`,
+    credentialKeep: (last4: string | null) =>
+      `${last4 === null ? "A key is stored." : `The stored key ends in ${last4}.`} Leave this empty to keep it.`,
     credentialHost: "The host has changed, so the vendor's key must be entered again.",
     unknownTemplate: (name: string) => `There is no template called ${name}.`,
     ownUrl: "Your resource URL",

@@ -91,7 +91,7 @@ export function ConnectionForm({ endpoint }: { endpoint: Endpoint }) {
           />
           <TextField
             label={m.credential}
-            hint={base.upstream.credential?.last4 ? m.credentialKeep(base.upstream.credential.last4) : m.credentialHint}
+            hint={base.upstream.credential ? m.credentialKeep(base.upstream.credential.last4) : m.credentialHint}
             error={errors.credential?.message}
             type="password"
             {...form.register("credential", {

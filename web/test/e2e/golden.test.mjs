@@ -20,7 +20,8 @@ after(async () => {
   await vendor?.close();
 });
 
-test("an admin gets from the sign-in link to the first request and sees it arrive", async () => {
+test("an admin gets from the sign-in link to the first request and sees it arrive", async (t) => {
+  const start = Date.now();
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
   await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: product.api });
   const { page, complaints } = await openPage(context);
@@ -35,12 +36,14 @@ test("an admin gets from the sign-in link to the first request and sees it arriv
   await page.getByLabel("Vendor API key").fill(VENDOR_KEY);
   await page.getByText("More settings").click();
   await page.getByLabel("Upstream URL").fill(vendor.url);
+  const sent = Date.now();
   await page.getByRole("button", { name: "Create and deploy" }).click();
 
   const steps = page.getByRole("list", { name: "Deployment progress" });
   await steps.getByText("Saved").waitFor();
   await steps.getByText(/^Sent r\d+$/).waitFor();
   await steps.getByText(/^Acked r\d+$/).waitFor();
+  t.diagnostic(`from the click to Acked: ${Date.now() - sent} ms`);
   const invokeUrl = await page.getByLabel("Invoke URL on default").inputValue();
   assert.equal(invokeUrl, `${product.gateway.url}/openai`);
   await page.getByText("Waiting for your first request").waitFor();
@@ -73,12 +76,15 @@ test("an admin gets from the sign-in link to the first request and sees it arriv
     body: JSON.stringify({ model: "gpt-4o", messages: [{ role: "user", content: "What is a lock gate?" }] }),
   });
   assert.equal(answer.status, 200, await answer.clone().text());
+  const answered = Date.now();
   assert.equal((await answer.json()).choices[0].message.content, "Water, held back.");
   assert.equal(vendor.seen[0].headers.authorization, `Bearer ${VENDOR_KEY}`);
   assert.ok(!JSON.stringify(vendor.seen).includes(key), "the gateway's key never reaches the vendor");
 
   const row = page.getByRole("row").filter({ hasText: "200 Answered" });
   await row.waitFor();
+  t.diagnostic(`from the answer to its row: ${Date.now() - answered} ms`);
+  t.diagnostic(`from the link to the first row: ${Date.now() - start} ms`);
   assert.match(await row.innerText(), /gpt-4o-2024-11-20/);
   assert.match(await row.innerText(), /11 \/ 5/);
   assert.equal(await page.getByText("Waiting for your first request").count(), 0);

@@ -63,16 +63,19 @@ async function ended(child, within) {
   );
 }
 
-/** Starts the product from an empty data directory. */
-export async function startProduct() {
+function binaryPath() {
   const binary = process.env.LOCKGATE_BIN;
   if (!binary) throw new Error("LOCKGATE_BIN names no binary: build it and set the variable");
   if (!existsSync(BROWSER)) throw new Error(`${BROWSER} is missing: apt-get install chromium, or set CHROMIUM`);
+  return binary;
+}
+
+/** Runs the binary in an empty folder until `ready` finds in the folder or the output what it waits for. */
+async function launch(arguments_, environment, ready) {
+  const binary = binaryPath();
   const folder = await mkdtemp(join(tmpdir(), "lockgate-console-"));
-  const readyFile = join(folder, "ready.json");
-  const args = ["dev", "--no-sample", "--ready-file", readyFile, "--data-dir", join(folder, "data")];
-  args.push("--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0");
-  const child = spawn(binary, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  const env = { PATH: process.env.PATH, HOME: folder, ...environment(folder) };
+  const child = spawn(binary, arguments_(folder), { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8");
@@ -85,21 +88,49 @@ export async function startProduct() {
   };
   const signal = (name) => () => process.kill(child.pid, name);
   try {
-    const ready = await eventually(
+    const found = await eventually(
       "the product is ready",
-      async () => {
+      () => {
         if (child.exitCode !== null) throw new Error(`lockgate ended with ${child.exitCode}`);
-        const text = await readFile(readyFile, "utf8").catch(() => "");
-        return text.trim().endsWith("}") && JSON.parse(text);
+        return ready(folder, output);
       },
       START_WITHIN,
     );
-    return { ...ready, stop, pause: signal("SIGSTOP"), resume: signal("SIGCONT"), kill: signal("SIGKILL") };
+    return { ...found, stop, pause: signal("SIGSTOP"), resume: signal("SIGCONT"), kill: signal("SIGKILL") };
   } catch (error) {
     await stop();
     throw new Error(`${error.message}\n${output}`, { cause: error });
   }
 }
+
+/** Starts the product from an empty data directory; answers with what its ready file says. */
+export const startProduct = () =>
+  launch(
+    (folder) => [
+      ...["dev", "--no-sample", "--ready-file", join(folder, "ready.json"), "--data-dir", join(folder, "data")],
+      ...["--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"],
+    ],
+    () => ({}),
+    async (folder) => {
+      const text = await readFile(join(folder, "ready.json"), "utf8").catch(() => "");
+      return text.trim().endsWith("}") && JSON.parse(text);
+    },
+  );
+
+/** Starts a control plane alone that has no owner yet; answers with the address it prints for the first one. */
+export const startControlPlane = () =>
+  launch(
+    () => ["control-plane"],
+    (folder) => ({
+      LOCKGATE_STORE__DATA_DIR: join(folder, "data"),
+      LOCKGATE_SERVER__LISTEN: "127.0.0.1:0",
+      LOCKGATE_LINK__LISTEN: "127.0.0.1:0",
+    }),
+    (_, output) => {
+      const address = /http:\S+#token=lgb_\S+/.exec(output)?.[0];
+      return address !== undefined && output.includes("the API and the console are at") && { bootstrap: address };
+    },
+  );
 
 /** The REST API with the token of the ready file. */
 export const api =

@@ -82,11 +82,7 @@ function Facts({ endpoint }: { endpoint: Endpoint }) {
           <dt>{m.upstream}</dt>
           <dd className="mono">{endpoint.upstream.url}</dd>
           <dt>{m.credential}</dt>
-          <dd>
-            {endpoint.upstream.credential?.last4
-              ? m.credentialStored(endpoint.upstream.credential.last4)
-              : m.noCredential}
-          </dd>
+          <dd>{m.credentialState(endpoint.upstream.credential)}</dd>
         </>
       ) : (
         <>
