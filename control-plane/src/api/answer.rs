@@ -6,9 +6,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::extract::{Input, strict};
+use crate::model::endpoint::VOLATILE as ENDPOINT_VOLATILE;
 use crate::model::error::{Error, Violation};
 use crate::model::name::Name;
-use crate::model::resource::Draft;
+use crate::model::resource::{Draft, READ_ONLY};
 
 /// The organization's revision after a write.
 pub const REVISION: HeaderName = HeaderName::from_static("x-lockgate-revision");
@@ -83,11 +84,12 @@ plain_inputs!(
     crate::model::deployment::DeploymentInput,
 );
 
-/// Inputs of nouns: a name, a spec, and members that a PUT may repeat.
+/// Inputs of nouns: a name, a spec, members that a PUT may repeat, and members that change by themselves.
 macro_rules! noun_inputs {
-    ($($spec:ty => $read_only:expr),* $(,)?) => {$(
+    ($($spec:ty => $read_only:expr, $volatile:expr;)*) => {$(
         impl Input for Draft<$spec> {
             const READ_ONLY: &'static [&'static str] = &$read_only;
+            const VOLATILE: &'static [&'static str] = &$volatile;
 
             fn read(members: serde_json::Map<String, serde_json::Value>) -> Result<Self, Error> {
                 draft(members)
@@ -97,10 +99,11 @@ macro_rules! noun_inputs {
 }
 
 noun_inputs!(
-    crate::model::provider::ProviderInput => crate::model::endpoint::REPEATABLE,
-    crate::model::proxy::ProxySpec => crate::model::endpoint::REPEATABLE,
-    crate::model::gateway::GatewaySpec => crate::model::resource::READ_ONLY,
-    crate::model::secret::SecretInput => ["id", "revision", "createdAt", "updatedAt", "last4", "version", "usedBy"],
+    crate::model::provider::ProviderInput => READ_ONLY, ENDPOINT_VOLATILE;
+    crate::model::proxy::ProxySpec => READ_ONLY, ENDPOINT_VOLATILE;
+    crate::model::gateway::GatewaySpec => READ_ONLY, [];
+    crate::model::secret::SecretInput =>
+        ["id", "revision", "createdAt", "updatedAt", "last4", "version"], ["usedBy"];
     crate::model::api_key::ApiKeyInput =>
-        ["id", "revision", "createdAt", "updatedAt", "display", "status", "lastUsedAt", "previousExpiresAt"],
+        ["id", "revision", "createdAt", "updatedAt", "display"], ["status", "lastUsedAt", "previousExpiresAt"];
 );

@@ -20,6 +20,8 @@ pub trait Input: Sized {
     const LIMIT: usize = BODY;
     /// Members that a PUT may repeat as they were read.
     const READ_ONLY: &'static [&'static str] = &[];
+    /// Members that are read and change by themselves: a PUT may repeat them, and what it says of them is not judged.
+    const VOLATILE: &'static [&'static str] = &[];
 
     /// Reads the members that remain; by default strictly, as serde has it.
     fn read(members: Map<String, Value>) -> Result<Self, Error>;
@@ -73,6 +75,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for Replacement<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         let mut members = members(request, T::LIMIT).await?;
+        members.retain(|name, _| !T::VOLATILE.contains(&name.as_str()));
         let repeated = T::READ_ONLY.iter().filter_map(|name| members.remove_entry(*name)).collect();
         Ok(Self { input: T::read(members)?, repeated: Repeated(repeated) })
     }

@@ -9,7 +9,7 @@ use super::deployment::{CurrentDeployment, InvokeUrl};
 use super::name::{Name, reference};
 use super::provider::ProviderSpec;
 use super::proxy::ProxySpec;
-use super::resource::{READ_ONLY, Resource, Warning, extended, head_schema};
+use super::resource::{Resource, Warning, extended, head_schema};
 
 /// An endpoint as it is read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,9 +29,8 @@ pub struct EndpointView<S> {
     pub warnings: Vec<Warning>,
 }
 
-/// Members that a PUT may repeat.
-pub const REPEATABLE: [&str; 8] =
-    [READ_ONLY[0], READ_ONLY[1], READ_ONLY[2], READ_ONLY[3], "pendingChanges", "invokeUrls", "deployments", "warnings"];
+/// Members that change by themselves, without a revision of the endpoint.
+pub const VOLATILE: [&str; 4] = ["pendingChanges", "invokeUrls", "deployments", "warnings"];
 
 /// A provider as it is read.
 pub type LlmProvider = EndpointView<ProviderSpec>;
