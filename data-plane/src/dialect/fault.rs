@@ -57,6 +57,7 @@ impl Fault<'_> {
                 "message": self.message,
                 "code": self.status,
                 "status": gemini::status(self.status),
+                "reason": self.label,
                 "param": null,
             },
             "message": self.message,

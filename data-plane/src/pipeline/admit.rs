@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http_body::Body as _;
+
 use super::authenticate::Caller;
 use super::receive::Call;
 use super::route::Routed;
@@ -27,6 +29,11 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     // A proxy is closed with its provider: both must allow.
     if endpoint.disabled || endpoint.target.first().disabled {
         return Err(Refusal::EndpointDisabled);
+    }
+    // One that does not say its size is measured as it comes.
+    let announced = call.body.as_ref().and_then(|body| body.size_hint().exact());
+    if announced.is_some_and(|length| length > call.plane.limits.body_bytes) {
+        return Err(Refusal::BodyTooLarge);
     }
     call.account.admitted();
     Ok(Permit { runtime, endpoint, context })

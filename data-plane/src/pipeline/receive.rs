@@ -68,13 +68,6 @@ pub(super) fn receive(call: &mut Call) -> Result<Received, Refusal> {
     check_framing(&head.headers)?;
     check_connection(&head.headers)?;
     check_upgrade(&head.headers)?;
-    if call
-        .body
-        .as_ref()
-        .is_some_and(|body| http_body::Body::size_hint(body).exact().is_some_and(|length| length > limits.body_bytes))
-    {
-        return Err(Refusal::BodyTooLarge);
-    }
     match call.plane.runtime.load_full() {
         Some(runtime) => {
             call.account.decided_by(&runtime);

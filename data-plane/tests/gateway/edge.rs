@@ -132,8 +132,10 @@ async fn bodies_have_their_limit_however_they_are_framed() {
     let mut stand = Stand::with(Some(&draft), |config| config.limits.body_bytes = 10).await;
     let sized = post("/v1/x", "12345678901");
     let answer = stand.ask(&sized).await;
-    assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &413.into()));
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &"body_too_large".into()));
     assert!(vendor.is_alone().await);
+    let record = stand.record().await;
+    assert_eq!((record.refusal, record.admitted), (Some("body_too_large"), false));
 
     let chunked = format!(
         "POST /openai/v1/x HTTP/1.1\r\nHost: gw\r\nX-API-Key: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
