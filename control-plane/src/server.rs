@@ -72,7 +72,7 @@ pub enum Error {
     #[error("store.url must begin with postgres://; leave it out for the embedded store")]
     StoreUrl,
     /// The store does not open.
-    #[error("{0}; check store.url and that the database runs")]
+    #[error("the store does not open; check store.url (or DATABASE_URL) and that the database runs")]
     Store(#[source] OpenError),
     /// The master key is missing or wrong.
     #[error(transparent)]

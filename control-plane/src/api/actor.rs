@@ -3,6 +3,7 @@
 //! A token never reads cookies; a cookie changes nothing unless the request comes from our own pages. A store that is
 //! away is 503, never "not signed in".
 
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -10,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use proto::token::{self, TokenKind};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -147,7 +149,11 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
     let response = match identity.admit(&method, &route) {
         Ok(()) => {
             request.extensions_mut().insert(identity);
-            next.run(request).await
+            // A defect in one handler is one answer, with its id, rather than a connection that breaks off.
+            match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+                Ok(response) => response,
+                Err(_) => Error::Internal(Internal::message("a handler panicked")).into_response(),
+            }
         }
         Err(refused) => refused.into_response(),
     };

@@ -197,9 +197,11 @@ async fn by_password(app: &App, stranger: &Stranger, email: &str, password: Sens
 }
 
 async fn by_link(app: &App, stranger: &Stranger, link: &Sensitive) -> Result<Member, Error> {
-    let engine = app.store.engine();
-    throttle::attempt(engine, app.store.first_organization(), &Subjects::new(None, stranger.address), now()).await?;
+    let (engine, organization_id) = (app.store.engine(), app.store.first_organization());
+    let subjects = Subjects::new(None, stranger.address);
+    throttle::attempt(engine, organization_id, &subjects, now()).await?;
     if let Some(member) = one_time_token::claim_sign_in(engine, &token::digest(link.expose()), now()).await? {
+        throttle::succeeded(engine, organization_id, &subjects).await?;
         return Ok(member);
     }
     refuse(app, stranger, None, "link").await?;

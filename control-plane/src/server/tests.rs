@@ -40,3 +40,28 @@ async fn plain_http_beyond_this_machine_does_not_start() {
     let error = start(config).await.unwrap_err().to_string();
     assert!(error.contains("server.allow_insecure"), "{error}");
 }
+
+/// One request on a connection of its own; the whole answer.
+async fn ask(address: SocketAddr, head: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn an_embedded_store_that_is_away_is_503_and_never_401() {
+    let directory = tempfile::tempdir().unwrap();
+    let handle = start(config(directory.path())).await.unwrap();
+    let token = handle.local_admin().await.unwrap().token;
+    let head = format!("GET /api/v1/session HTTP/1.1\r\nauthorization: Bearer {token}");
+    assert!(ask(handle.api, &head).await.starts_with("HTTP/1.1 200"));
+    handle.app.store.engine().close().await;
+    let answer = ask(handle.api, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"unavailable\""), "{answer}");
+    assert!(ask(handle.api, "GET /readyz HTTP/1.1").await.starts_with("HTTP/1.1 503"));
+    assert!(ask(handle.api, "GET /healthz HTTP/1.1").await.starts_with("HTTP/1.1 200"));
+    handle.shutdown().await;
+}

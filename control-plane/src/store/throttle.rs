@@ -6,7 +6,7 @@
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::engine::{Engine, Transaction, run};
+use super::engine::{Engine, Transaction, execute, run};
 use crate::model::error::Error;
 
 /// From this failure on an account waits.
@@ -95,18 +95,26 @@ fn wait_after(failures: i64, free: i64) -> Option<Duration> {
     Some(Duration::seconds(1 << doublings).min(LONGEST))
 }
 
-/// The password was right: the account's count is taken back. The address keeps its own, or whoever knows one password
-/// could try others without end.
+/// The attempt was right: the account's count is taken back whole, the address's by this one attempt alone, or whoever
+/// knows one password could try others without end.
 pub async fn succeeded(engine: &Engine, organization_id: Uuid, subjects: &Subjects) -> Result<(), Error> {
-    let Some(account) = &subjects.account else { return Ok(()) };
-    run!(engine, connection =>
-        sqlx::query("DELETE FROM login_throttle WHERE organization_id = $1 AND subject = $2")
-            .bind(organization_id).bind(account).execute(connection).await.map(|_| ()))?;
-    run!(engine, connection => sqlx::query(
+    if let Some(account) = &subjects.account {
+        execute!(
+            engine,
+            sqlx::query("DELETE FROM login_throttle WHERE organization_id = $1 AND subject = $2")
+                .bind(organization_id)
+                .bind(account)
+        )?;
+    }
+    execute!(
+        engine,
+        sqlx::query(
             "UPDATE login_throttle SET failures = failures - 1 \
              WHERE organization_id = $1 AND subject = $2 AND failures > 0 AND blocked_until IS NULL",
         )
-        .bind(organization_id).bind(&subjects.address).execute(connection).await.map(|_| ()))?;
+        .bind(organization_id)
+        .bind(&subjects.address)
+    )?;
     Ok(())
 }
 
