@@ -176,8 +176,8 @@ async fn key(client: &Client, data: &DataDir, endpoints: &[String]) -> anyhow::R
                 wanted["endpoints"] = has.into_iter().chain(missing).collect();
                 client.put(&path, found.etag(), &wanted).await?;
             }
-            let last4 = body.get("display").and_then(Value::as_str).and_then(|display| display.rsplit('_').next());
-            if let Some(kept) = data.sample_key().filter(|kept| last4.is_some_and(|last4| kept.ends_with(last4))) {
+            let display = body.get("display").and_then(Value::as_str).unwrap_or_default();
+            if let Some(kept) = data.sample_key().filter(|kept| shows(display, kept)) {
                 return Ok(kept);
             }
             return keep(data, &client.post(&format!("{path}/rotate"), &json!({ "grace": "0s" })).await?);
@@ -185,6 +185,11 @@ async fn key(client: &Client, data: &DataDir, endpoints: &[String]) -> anyhow::R
         client.delete(&path, found.etag()).await?;
     }
     keep(data, &client.post("/api/v1/api-keys", &json!({ "name": KEY, "endpoints": endpoints })).await?)
+}
+
+/// Whether `lgk_<id>_...<last4>` stands for this key.
+fn shows(display: &str, key: &str) -> bool {
+    display.split_once("...").is_some_and(|(id, last4)| key.starts_with(id) && key.ends_with(last4))
 }
 
 fn keep(data: &DataDir, made: &Value) -> anyhow::Result<String> {
@@ -214,4 +219,24 @@ fn spec(body: &Value) -> Value {
     ];
     let members = body.as_object().into_iter().flatten().filter(|(name, _)| !READ_ONLY.contains(&name.as_str()));
     members.map(|(name, value)| (name.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_by_its_id_and_its_end() {
+        assert!(shows("lgk_abcdefghijkl_...wxyz", "lgk_abcdefghijkl_0123456789wxyz"));
+        assert!(!shows("lgk_abcdefghijkl_...wxyz", "lgk_abcdefghijkl_0123456789wxya"));
+        assert!(!shows("lgk_abcdefghijkl_...wxyz", "lgk_bbcdefghijkl_0123456789wxyz"));
+        assert!(!shows("", "lgk_abcdefghijkl_0123456789wxyz"));
+    }
+
+    #[test]
+    fn what_the_control_plane_decides_is_not_sent_back() {
+        let read =
+            json!({ "id": "gw_1", "name": "default", "revision": 3, "baseUrls": [], "createdAt": "", "updatedAt": "" });
+        assert_eq!(spec(&read), json!({ "name": "default", "baseUrls": [] }));
+    }
 }

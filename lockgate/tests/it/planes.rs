@@ -98,12 +98,14 @@ async fn a_node_serves_after_a_restart_with_the_control_plane_dead() {
     };
     let upstream =
         json!({ "url": format!("http://{sample}/openai"), "credential": { "value": "sk-sample-openai-4dQmVwYt" } });
-    post("/llm-providers", json!({ "name": "p", "template": "openai", "context": "/p", "upstream": upstream })).await;
-    let key = post("/api-keys", json!({ "name": "k", "endpoints": ["p"] })).await["key"].as_str().unwrap().to_owned();
-    post("/deployments?wait=10s", json!({ "endpoint": "p", "gateway": "default" })).await;
+    post("/llm-providers", json!({ "name": "one", "template": "openai", "context": "/one", "upstream": upstream }))
+        .await;
+    let key =
+        post("/api-keys", json!({ "name": "caller", "endpoints": ["one"] })).await["key"].as_str().unwrap().to_owned();
+    post("/deployments?wait=10s", json!({ "endpoint": "one", "gateway": "default" })).await;
 
     let (path, body) = question("openai", "gpt-4o", "Count from 1 to 5.");
-    let url = format!("http://{}/p{path}", apart.gateway);
+    let url = format!("http://{}/one{path}", apart.gateway);
     let serves = || async {
         let answered = call(Method::POST, &url, &[("x-api-key", &key)], Some(body.clone())).await.ok();
         answered.filter(|reply| reply.status == StatusCode::OK).map(|reply| reply.text())
