@@ -78,6 +78,7 @@ impl Gateway {
             limits: config.limits.clone(),
             deadlines: config.deadlines.clone(),
             log_requests: config.log.requests,
+            draining: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         });
         let (stop, rest) = (CancellationToken::new(), CancellationToken::new());

@@ -57,6 +57,7 @@ impl Listener {
         drop(self.socket);
         tasks.close();
         streams.close();
+        plane.draining.store(true, Ordering::Relaxed);
         register.enter(Stage::Draining);
         if timeout(plane.deadlines.drain, tasks.wait()).await.is_err() {
             plane.ending.store(true, Ordering::Relaxed);

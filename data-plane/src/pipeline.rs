@@ -43,6 +43,8 @@ pub(crate) struct Plane {
     pub(crate) limits: Limits,
     pub(crate) deadlines: Deadlines,
     pub(crate) log_requests: bool,
+    /// The node takes no more requests.
+    pub(crate) draining: AtomicBool,
     /// The drain time is over: what is still open ends now.
     pub(crate) ending: AtomicBool,
 }

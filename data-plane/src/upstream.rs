@@ -12,7 +12,9 @@ pub(crate) mod pool;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
@@ -97,7 +99,7 @@ impl Upstreams {
                 Err(SendError::Failed(error)) => match again {
                     // Closed instead of answered, on a connection that was idle: the vendor may repeat a request
                     // without a body and without effects.
-                    Some(again) if error.is_incomplete_message() || error.is_closed() => request = again,
+                    Some(again) if is_hang_up(&error) => request = again,
                     Some(_) | None => return Err(broken(&error)),
                 },
             }
@@ -166,6 +168,14 @@ impl Upstreams {
     pub(crate) fn idle(&self) -> usize {
         self.pools.load().values().map(|pool| pool.idle()).sum()
     }
+}
+
+/// Whether the other side closed, rather than said something wrong.
+fn is_hang_up(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    error.is_incomplete_message()
+        || error.is_closed()
+        || matches!(io, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected))
 }
 
 fn broken(error: &hyper::Error) -> Failure {

@@ -5,6 +5,8 @@
 
 #[path = "gateway/answers.rs"]
 mod answers;
+#[path = "gateway/crowd.rs"]
+mod crowd;
 #[path = "gateway/edge.rs"]
 mod edge;
 #[path = "gateway/fixture.rs"]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,6 +64,9 @@ fn answer(plane: &Plane, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let revision = plane.runtime.load().as_ref().map(|runtime| runtime.revision());
     match (request.uri().path(), revision) {
         ("/healthz", _) => text(StatusCode::OK, "ok\n".to_owned()),
+        ("/readyz", _) if plane.draining.load(Ordering::Relaxed) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
+        }
         ("/readyz", Some(revision)) => text(StatusCode::OK, format!("ready, revision {revision}\n")),
         ("/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet\n".to_owned()),
         ("/metrics", revision) => {

@@ -459,3 +459,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .is_ok()
     }
 }
+
+impl Vendor {
+    /// The next connection, whenever it comes.
+    pub async fn accept_or_wait(&self) -> Client<TcpStream> {
+        Client::around(self.listener.accept().await.unwrap().0)
+    }
+}
+
+impl Client<TcpStream> {
+    /// A whole message; `None`: the other side has left.
+    pub async fn try_message(&mut self) -> Option<(String, Vec<u8>)> {
+        loop {
+            let end = find(&self.buffer, b"\r\n\r\n");
+            let length = end.and_then(|end| {
+                let head = std::str::from_utf8(&self.buffer[..end]).unwrap();
+                Some(end + 4 + header(head, "content-length")?.parse::<usize>().unwrap())
+            });
+            if length.is_some_and(|length| self.buffer.len() >= length) {
+                return Some(self.message().await);
+            }
+            if self.stream.read_buf(&mut self.buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+impl Stand {
+    /// A record that is already there.
+    pub fn taken_record(&mut self) -> Option<Record> {
+        self.records.try_recv().ok()
+    }
+}

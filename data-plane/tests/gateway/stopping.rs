@@ -10,7 +10,7 @@ use super::fixture::*;
 async fn what_is_open_finishes_and_nothing_new_comes_in() {
     let vendor = Vendor::start().await;
     let mut stand = Stand::start(&Draft::new(&vendor.url())).await;
-    let address = stand.address;
+    let (address, admin) = (stand.address, stand.admin);
     let mut idle = Client::connect(address).await;
     let mut client = Client::connect(address).await;
     client.send(post("/v1/x", "{}")).await;
@@ -22,6 +22,9 @@ async fn what_is_open_finishes_and_nothing_new_comes_in() {
     // The idle connection is told at once, which also shows that stopping has begun.
     assert_eq!(idle.rest().await, b"");
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    let mut probe = Client::connect(admin).await;
+    probe.send("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(probe.answer().await.status, 503);
     upstream.send(chunk("data: [DONE]\n\n")).await;
     upstream.send("0\r\n\r\n").await;
     client.until("data: [DONE]\n\n\r\n0\r\n\r\n").await;
