@@ -165,4 +165,27 @@ mod tests {
             assert!(!is_plain(path.as_bytes()), "{path}");
         }
     }
+
+    /// As the most lenient reader would read it: decoded, backslashes turned, parameters cut, then split.
+    fn lenient(path: &str) -> Vec<String> {
+        let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().replace('\\', "/");
+        decoded.split('/').skip(1).map(|segment| segment.split(';').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_reader_finds_a_way_up_in_what_passes(pieces in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "/", ".", "..", "a", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", ";", "%", "%25", "2e", "%00", "?", "x:y",
+            ]), 0..12
+        )) {
+            let path = format!("/{}", pieces.concat());
+            if is_plain(path.as_bytes()) {
+                for segment in lenient(&path) {
+                    proptest::prop_assert!(segment != "." && segment != "..", "{} in {}", segment, path);
+                }
+                proptest::prop_assert!(!path.contains("//") && !path.contains('\\'), "{}", path);
+            }
+        }
+    }
 }

@@ -225,7 +225,8 @@ async fn a_reader_that_stops_pauses_the_vendor() {
         }
         sent += block.len();
     }
-    assert!(sent < total / 2, "{sent} bytes went somewhere");
+    // Four socket buffers of at most 6 MiB lie on the way.
+    assert!(sent < 40 << 20, "{sent} bytes went somewhere");
     drop(client);
     assert_eq!(stand.record().await.outcome, Outcome::ClientGone);
 }
