@@ -39,18 +39,22 @@ class Raised:
 
 class OpenAiSdk:
     def __init__(self, endpoint, key):
-        headers = {"X-API-Key": key} if key else {"Authorization": openai.Omit()}
+        headers = {"X-API-Key": key} if key else {}
+        self.omitted = {} if key else {"Authorization": openai.Omit()}
         self.client = openai.OpenAI(
             api_key=key or "unused", base_url=endpoint.invoke_url + "/v1", default_headers=headers, max_retries=0
         )
         self.model = endpoint.model
 
     def ask(self):
-        return self.client.chat.completions.create(model=self.model, messages=QUESTION).choices[0].message.content
+        answer = self.client.chat.completions.create(model=self.model, messages=QUESTION, extra_headers=self.omitted)
+        return answer.choices[0].message.content
 
     @contextmanager
     def texts(self):
-        with self.client.chat.completions.create(model=self.model, messages=QUESTION, stream=True) as stream:
+        with self.client.chat.completions.create(
+            model=self.model, messages=QUESTION, stream=True, extra_headers=self.omitted
+        ) as stream:
             yield (chunk.choices[0].delta.content for chunk in stream if chunk.choices and chunk.choices[0].delta.content)
 
     errors = {
@@ -69,7 +73,8 @@ class OpenAiSdk:
 
 class AzureSdk(OpenAiSdk):
     def __init__(self, endpoint, key):
-        headers = {"X-API-Key": key} if key else {"api-key": openai.Omit()}
+        headers = {"X-API-Key": key} if key else {}
+        self.omitted = {} if key else {"api-key": openai.Omit()}
         self.client = openai.AzureOpenAI(
             api_key=key or "unused",
             azure_endpoint=endpoint.invoke_url,
