@@ -26,8 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NEXTEST_VERSION = "0.9.143"
 # Colours would stand between a number and its word.
 ENVIRONMENT = dict(os.environ, CARGO_TERM_COLOR="never", NO_COLOR="1", FORCE_COLOR="0")
-# One run builds once and throws its target away or keeps it; state between two edits is of no use here.
-ENVIRONMENT.setdefault("CARGO_INCREMENTAL", "0")
 
 
 @dataclass
