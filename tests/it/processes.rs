@@ -246,7 +246,10 @@ async fn lockgate_dev_serves_a_first_request_and_keeps_its_data_through_a_kill()
         }
     }
     let rest = Rest::new(ready["api"].as_str().unwrap(), ready["token"].as_str().unwrap());
-    let own = json!({"name": "own", "endpoints": ["openai"]});
+    let providers = rest.get("/llm-providers").await.expect(200);
+    let openai =
+        providers["data"].as_array().unwrap().iter().find(|provider| provider["template"] == "openai").unwrap();
+    let own = json!({"name": "own", "endpoints": [openai["name"]]});
     let own = rest.post("/api-keys", &own).await.expect(201)["key"].as_str().unwrap().to_owned();
     process.kill();
 
