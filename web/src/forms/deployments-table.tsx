@@ -126,7 +126,9 @@ export function DeploymentsTable({ deployments }: { deployments: readonly Deploy
       end: true,
       cell: (deployment) => {
         const items = actions(deployment);
-        return items.length === 0 ? null : <Menu label={messages.actionsFor(deployment.endpoint)} items={items} />;
+        return items.length === 0 ? null : (
+          <Menu label={messages.actionsFor(`${deployment.endpoint} ${m.version(deployment.version)}`)} items={items} />
+        );
       },
     },
   ];

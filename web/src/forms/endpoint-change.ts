@@ -6,6 +6,7 @@ import type { ProviderChange } from "../api/providers";
 import { loadProxy, proxyQuery, removeProxy, replaceProxy } from "../api/proxies";
 import type { ProxyChange } from "../api/proxies";
 import type { Endpoint } from "../api/types";
+import { useRemoval } from "./removal";
 import { useReplace } from "./replace";
 
 export type EndpointChange = ProviderChange & ProxyChange;
@@ -34,17 +35,12 @@ export const useReplaceEndpoint = (
     ...then,
   });
 
-export function useRemoveEndpoint(onRemoved: () => void) {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: (read: Endpoint) => (read.kind === "provider" ? removeProvider(read) : removeProxy(read)),
-    onSuccess: () => {
-      onRemoved();
-      void queries.invalidateQueries({ queryKey: ["providers"] });
-      void queries.invalidateQueries({ queryKey: ["proxies"] });
-    },
-  });
-}
+export const useRemoveEndpoint = (leave: () => unknown) =>
+  useRemoval(
+    ["providers", "proxies"],
+    (read: Endpoint) => (read.kind === "provider" ? removeProvider(read) : removeProxy(read)),
+    leave,
+  );
 
 export function useDeploy(onSent: (deployment: string) => void) {
   const queries = useQueryClient();

@@ -10,6 +10,7 @@ import { Confirm, Dialog } from "../ui/dialog";
 import { SelectField } from "../ui/field";
 import type { MenuItem } from "../ui/menu";
 import { ProblemPanel } from "../ui/problem-panel";
+import { useRemoval } from "./removal";
 import { OnceDialog } from "./once-dialog";
 import { useDenied } from "./session";
 
@@ -21,7 +22,7 @@ interface Asked {
 }
 
 /** The menu of a key, and the dialogs its items open. */
-export function useKeyActions(onRemoved?: () => void) {
+export function useKeyActions(onRemoved?: () => unknown) {
   const queries = useQueryClient();
   const denied = useDenied("keys:write");
   const [asked, setAsked] = useState<Asked>();
@@ -43,17 +44,17 @@ export function useKeyActions(onRemoved?: () => void) {
       setIssued(made);
     },
   });
-  const ending = useMutation<unknown, Error, Asked>({
-    mutationFn: ({ what, key }) => (what === "remove" ? removeApiKey(key) : revokeApiKey(key.id)),
-    onSuccess: (_, { what }) => {
-      if (what === "remove") onRemoved?.();
-      refresh();
-    },
+  const revocation = useMutation({ mutationFn: (key: ApiKey) => revokeApiKey(key.id), onSuccess: refresh });
+  const removal = useRemoval(["api-keys"], removeApiKey, async () => {
+    await onRemoved?.();
+    setAsked(undefined);
   });
+  const ending = asked?.what === "remove" ? removal : revocation;
 
   const ask = (what: Asked["what"], key: ApiKey) => () => {
     rotation.reset();
-    ending.reset();
+    revocation.reset();
+    removal.reset();
     setAsked({ what, key });
   };
   const items = (key: ApiKey): MenuItem[] => {
@@ -122,7 +123,7 @@ export function useKeyActions(onRemoved?: () => void) {
           action={asked.what === "revoke" ? m.revoke : m.remove}
           busy={ending.isPending}
           onConfirm={() => {
-            ending.mutate(asked);
+            ending.mutate(asked.key);
           }}
         >
           {ending.error !== null && <ProblemPanel error={ending.error} />}

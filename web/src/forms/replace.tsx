@@ -83,7 +83,7 @@ export function SaveOutcome<R extends Resource, C>({ saving, onReload, placed, n
           {messages.endpoint.saved(mutation.data.revision)} {note}
         </p>
         {warningsOf(mutation.data).map((warning) => (
-          <p key={warning.pointer}>
+          <p key={`${warning.pointer} ${warning.message}`}>
             <code>{warning.pointer}</code> {warning.message}
           </p>
         ))}

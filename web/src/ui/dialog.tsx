@@ -78,18 +78,30 @@ interface ConfirmProps {
   description: string;
   action: string;
   busy: boolean;
+  /** Why it cannot be done now; undefined when it can. */
+  reason?: string | undefined;
   onConfirm: () => void;
   children?: ReactNode;
 }
 
 /** A question before something that cannot be taken back. */
-export function Confirm({ open, onClose, title, description, action, busy, onConfirm, children }: ConfirmProps) {
+export function Confirm({
+  open,
+  onClose,
+  title,
+  description,
+  action,
+  busy,
+  reason,
+  onConfirm,
+  children,
+}: ConfirmProps) {
   return (
     <Dialog open={open} onClose={onClose} title={title} description={description}>
       {children}
       <div className="dialog-foot">
         <Button onClick={onClose}>{messages.cancel}</Button>
-        <Button variant="danger" reason={busy ? messages.working : undefined} onClick={onConfirm}>
+        <Button variant="danger" reason={reason ?? (busy ? messages.working : undefined)} onClick={onConfirm}>
           {action}
         </Button>
       </div>

@@ -34,9 +34,9 @@ export function Actions({ endpoint, onDeployed }: ActionsProps) {
     onDeployed(deployment);
   });
   const saving = useReplaceEndpoint(endpoint);
-  const removal = useRemoveEndpoint(() => {
-    void navigate({ to: endpoint.kind === "provider" ? paths.providers : paths.proxies });
-  });
+  const removal = useRemoveEndpoint(() =>
+    navigate({ to: endpoint.kind === "provider" ? paths.providers : paths.proxies }),
+  );
 
   const live = new Set(endpoint.deployments.filter((each) => each.status !== "undeployed").map((each) => each.gateway));
   const everywhere = gateways.length > 0 && gateways.every((each) => live.has(each.name));
@@ -135,6 +135,7 @@ export function Actions({ endpoint, onDeployed }: ActionsProps) {
         description={m.removeText}
         action={m.remove}
         busy={removal.isPending}
+        reason={live.size === 0 ? undefined : m.undeployFirst([...live].join(", "))}
         onClose={() => {
           removal.reset();
           setRemoving(false);

@@ -2,6 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
 import { providerQuery } from "../../api/providers";
+import { useLeaving } from "../../forms/removal";
 import { messages } from "../../messages";
 import { Loaded, PageSkeleton } from "../../ui/loaded";
 import { Page } from "../../ui/page";
@@ -13,7 +14,8 @@ export function ProviderPage() {
   const { name } = route.useParams();
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const query = useQuery(providerQuery(name));
+  const leaving = useLeaving();
+  const query = useQuery({ ...providerQuery(name), enabled: !leaving });
   if (query.data === undefined) {
     return (
       <Page title={name} crumb={messages.providers.title}>

@@ -2,6 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
 import { proxyQuery } from "../../api/proxies";
+import { useLeaving } from "../../forms/removal";
 import { messages } from "../../messages";
 import { Loaded, PageSkeleton } from "../../ui/loaded";
 import { Page } from "../../ui/page";
@@ -13,7 +14,8 @@ export function ProxyPage() {
   const { name } = route.useParams();
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const query = useQuery(proxyQuery(name));
+  const leaving = useLeaving();
+  const query = useQuery({ ...proxyQuery(name), enabled: !leaving });
   if (query.data === undefined) {
     return (
       <Page title={name} crumb={messages.proxies.title}>

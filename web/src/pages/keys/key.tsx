@@ -6,6 +6,7 @@ import type { ApiKey } from "../../api/types";
 import { ApiView } from "../../forms/api-view";
 import { useKeyActions } from "../../forms/key-actions";
 import { KeyStatus } from "../../forms/keys-table";
+import { useLeaving } from "../../forms/removal";
 import { messages } from "../../messages";
 import { paths } from "../../paths";
 import { Badge } from "../../ui/badge";
@@ -20,11 +21,10 @@ const route = getRouteApi("/shell/api-keys/$id");
 
 export function ApiKeyPage() {
   const { id } = route.useParams();
-  const query = useQuery(apiKeyQuery(id));
+  const leaving = useLeaving();
+  const query = useQuery({ ...apiKeyQuery(id), enabled: !leaving });
   const navigate = useNavigate();
-  const { items, dialogs } = useKeyActions(() => {
-    void navigate({ to: paths.apiKeys });
-  });
+  const { items, dialogs } = useKeyActions(() => navigate({ to: paths.apiKeys }));
   const key = query.data;
   const actions = key === undefined ? [] : items(key);
   return (
