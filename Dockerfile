@@ -29,7 +29,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM debian:bookworm-slim
 # A named volume takes its owner from the directory that it covers: data is ours alone, /run/lockgate is shared.
 RUN groupadd --gid 10001 lockgate \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/lockgate --shell /usr/sbin/nologin lockgate \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/lockgate \
+        --shell /usr/sbin/nologin lockgate \
     && install -d -m 0700 -o lockgate -g lockgate /var/lib/lockgate /run/lockgate
 COPY --from=build /lockgate /usr/local/bin/lockgate
 USER 10001:10001

@@ -1,6 +1,7 @@
 //! A small client of the REST API, for what the binary asks of running planes.
 //!
-//! One connection per request, JSON both ways, plain http: it speaks to planes on the same machine or in the same network.
+//! One connection per request, JSON both ways, plain http: it speaks to planes on the same machine or in the same
+//! network.
 
 use std::fmt;
 use std::pin::pin;
@@ -144,8 +145,8 @@ impl Client {
             let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
             anyhow::Ok((head, body))
         };
-        // The connection lives exactly as long as its exchange: no task is left behind. It may be done before the answer
-        // is read to its end, and if it failed, the exchange says so.
+        // The connection lives exactly as long as its exchange: no task is left behind. It may be done before the
+        // answer is read to its end, and if it failed, the exchange says so.
         let (mut exchange, mut connection) = (pin!(exchange), pin!(connection));
         let mut connected = true;
         let (head, body) = loop {

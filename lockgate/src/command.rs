@@ -54,8 +54,8 @@ pub(crate) enum Command {
 ///
 /// Control plane, console, one data-plane node on the real link, and a sample upstream that speaks five vendors'
 /// dialects, with providers, proxies and a key ready to use. Everything is kept in the data directory: a second start
-/// finds what the first one left; delete the directory to start over. Configuration files and LOCKGATE_* variables are not
-/// read, nor is DATABASE_URL.
+/// finds what the first one left; delete the directory to start over. Configuration files and LOCKGATE_* variables are
+/// not read, nor is DATABASE_URL.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -96,8 +96,8 @@ pub(crate) struct Dev {
 /// Start the control plane: REST API, console, configuration, the usage ledger
 ///
 /// The first start makes the store, the master key and a certificate authority, and prints a token for the first owner.
-/// Settings come from, the later ones winning: the defaults, --config, LOCKGATE_SECTION__KEY variables (and DATABASE_URL),
-/// the options below.
+/// Settings come from, the later ones winning: the defaults, --config, LOCKGATE_SECTION__KEY variables (and
+/// DATABASE_URL), the options below.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -140,10 +140,10 @@ impl ControlPlane {
 
 /// Start a data-plane node, which serves the Invoke URLs of its gateway
 ///
-/// A node needs a gateway token (POST /api/v1/gateways/default/tokens, shown once, good for any number of nodes) and the
-/// address of the control plane's link. It goes on serving its last good configuration while the control plane is away,
-/// through restarts too. Settings come from, the later ones winning: the defaults, --config, LOCKGATE_SECTION__KEY
-/// variables, the options below.
+/// A node needs a gateway token (POST /api/v1/gateways/default/tokens, shown once, good for any number of nodes) and
+/// the address of the control plane's link. It goes on serving its last good configuration while the control plane is
+/// away, through restarts too. Settings come from, the later ones winning: the defaults, --config,
+/// LOCKGATE_SECTION__KEY variables, the options below.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -238,8 +238,8 @@ pub(crate) enum LogFormat {
 
 /// Start the sample upstream alone
 ///
-/// It speaks the dialects of OpenAI, Anthropic, Gemini, Mistral and Azure OpenAI, each under its own path, and insists on
-/// the credential that it prints at start.
+/// It speaks the dialects of OpenAI, Anthropic, Gemini, Mistral and Azure OpenAI, each under its own path, and insists
+/// on the credential that it prints at start.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!("\
 Examples:
@@ -313,7 +313,8 @@ pub(crate) struct AuditVerify {
 
 /// Ask running planes whether they are ready
 ///
-/// Exit code 1 means that at least one is not. Takes the address of a control plane's API or of a node's admin listener.
+/// Exit code 1 means that at least one is not. Takes the address of a control plane's API or of a node's admin
+/// listener.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

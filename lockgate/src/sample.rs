@@ -1,7 +1,8 @@
 //! The sample upstream: five vendors' APIs on one loopback port, so that a first request needs no vendor account.
 //!
 //! Decides which vendor a path belongs to, whether the credential is right, and at which pace an answer leaves. What a
-//! vendor's messages look like is in the file of its dialect; what is said is in `answer`. It knows nothing of Lockgate.
+//! vendor's messages look like is in the file of its dialect; what is said is in `answer`. It knows nothing of
+//! Lockgate.
 
 mod answer;
 mod anthropic;

@@ -1,7 +1,7 @@
 //! Makes the gateway and the sample resources what `lockgate dev` promises, through the REST API like anyone else.
 //!
-//! Every step looks first and changes only what differs, so that a second start finds the first one's data, a changed port
-//! is followed, and what people edited stays as they left it.
+//! Every step looks first and changes only what differs, so that a second start finds the first one's data, a changed
+//! port is followed, and what people edited stays as they left it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

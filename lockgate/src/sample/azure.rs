@@ -46,20 +46,20 @@ pub(super) fn refuse(refusal: &Refusal) -> (StatusCode, Value) {
         Refusal::Provoked(Refused::Credential, _) | Refusal::Credential | Refusal::NoCredential => edge(
             StatusCode::UNAUTHORIZED,
             "401",
-            "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an \
-             active subscription and use a correct regional API endpoint for your resource.",
+            "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key \
+             for an active subscription and use a correct regional API endpoint for your resource.",
         ),
         Refusal::Provoked(Refused::Model, _) => edge(
             StatusCode::NOT_FOUND,
             "DeploymentNotFound",
-            "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, \
-             please wait a moment and try again.",
+            "The API deployment for this resource does not exist. If you created the deployment within the last 5 \
+             minutes, please wait a moment and try again.",
         ),
         Refusal::Provoked(Refused::RateLimit, _) => edge(
             StatusCode::TOO_MANY_REQUESTS,
             "429",
-            "Requests to the ChatCompletions_Create Operation have exceeded call rate limit of your current pricing tier. \
-             Please retry after 1 second.",
+            "Requests to the ChatCompletions_Create Operation have exceeded call rate limit of your current pricing \
+             tier. Please retry after 1 second.",
         ),
         Refusal::Route(..) => edge(StatusCode::NOT_FOUND, "404", "Resource not found"),
         Refusal::Provoked(Refused::Invalid | Refused::Forbidden | Refused::Broken | Refused::Overloaded, _)

@@ -305,7 +305,8 @@ impl Writer {
         if self.vendor != Vendor::Mistral {
             usage["prompt_tokens_details"] = json!({ "cached_tokens": 0, "audio_tokens": 0 });
             usage["completion_tokens_details"] = json!({
-                "reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
+                "reasoning_tokens": 0, "audio_tokens": 0,
+                "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
             });
         }
         usage

@@ -226,15 +226,13 @@ pub(super) fn refuse(refusal: &Refusal) -> (StatusCode, Value) {
         Refusal::NoCredential => (
             StatusCode::FORBIDDEN,
             "PERMISSION_DENIED",
-            "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other \
-             form of API consumer identity to call this API."
+            "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or \
+             other form of API consumer identity to call this API."
                 .to_owned(),
         ),
-        Refusal::Provoked(Refused::Invalid, _) => (
-            StatusCode::BAD_REQUEST,
-            "INVALID_ARGUMENT",
-            "The prompt asked the sample upstream for a 400.".to_owned(),
-        ),
+        Refusal::Provoked(Refused::Invalid, _) => {
+            (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "The prompt asked the sample upstream for a 400.".to_owned())
+        }
         Refusal::Provoked(Refused::Forbidden, _) => {
             (StatusCode::FORBIDDEN, "PERMISSION_DENIED", "The caller does not have permission.".to_owned())
         }
@@ -242,8 +240,8 @@ pub(super) fn refuse(refusal: &Refusal) -> (StatusCode, Value) {
             StatusCode::NOT_FOUND,
             "NOT_FOUND",
             format!(
-                "models/{model} is not found for API version v1beta, or is not supported for generateContent. Call ListModels \
-                 to see the list of available models and their supported methods."
+                "models/{model} is not found for API version v1beta, or is not supported for generateContent. Call \
+                 ListModels to see the list of available models and their supported methods."
             ),
         ),
         Refusal::Provoked(Refused::RateLimit, _) => (

@@ -63,7 +63,8 @@ pub(super) fn refuse(refusal: &Refusal) -> (StatusCode, Value) {
     let (status, message, kind, parameter, code) = match refusal {
         Refusal::Provoked(Refused::Credential, _) | Refusal::Credential => (
             StatusCode::UNAUTHORIZED,
-            "Incorrect API key provided: sk-***. You can find your API key at https://platform.openai.com/account/api-keys."
+            "Incorrect API key provided: sk-***. You can find your API key at \
+             https://platform.openai.com/account/api-keys."
                 .to_owned(),
             "invalid_request_error",
             None,
@@ -71,7 +72,8 @@ pub(super) fn refuse(refusal: &Refusal) -> (StatusCode, Value) {
         ),
         Refusal::NoCredential => (
             StatusCode::UNAUTHORIZED,
-            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth."
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer \
+             auth."
                 .to_owned(),
             "invalid_request_error",
             None,
@@ -140,13 +142,9 @@ pub(super) fn refuse(refusal: &Refusal) -> (StatusCode, Value) {
             None,
             None,
         ),
-        Refusal::Route(method, path) => (
-            StatusCode::NOT_FOUND,
-            format!("Invalid URL ({method} {path})"),
-            "invalid_request_error",
-            None,
-            None,
-        ),
+        Refusal::Route(method, path) => {
+            (StatusCode::NOT_FOUND, format!("Invalid URL ({method} {path})"), "invalid_request_error", None, None)
+        }
         Refusal::Body => (
             StatusCode::PAYLOAD_TOO_LARGE,
             "Maximum content size limit exceeded.".to_owned(),

@@ -79,16 +79,18 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn response(&self, status: &str, output: &[Value], usage: &Value) -> Value {
         let given = |name: &str, otherwise: Value| self.body.get(name).cloned().unwrap_or(otherwise);
+        let incomplete = if status == "incomplete" { json!({ "reason": "max_output_tokens" }) } else { Value::Null };
         json!({
             "id": self.id, "object": "response", "created_at": self.created, "status": status, "error": null,
-            "incomplete_details": if status == "incomplete" { json!({ "reason": "max_output_tokens" }) } else { Value::Null },
+            "incomplete_details": incomplete,
             "instructions": given("instructions", Value::Null),
             "max_output_tokens": given("max_output_tokens", Value::Null),
             "metadata": given("metadata", json!({})),
             "model": self.model, "output": output, "parallel_tool_calls": given("parallel_tool_calls", json!(true)),
             "previous_response_id": given("previous_response_id", Value::Null),
             "reasoning": { "effort": null, "summary": null }, "store": given("store", json!(true)),
-            "temperature": given("temperature", json!(1.0)), "text": given("text", json!({ "format": { "type": "text" } })),
+            "temperature": given("temperature", json!(1.0)),
+            "text": given("text", json!({ "format": { "type": "text" } })),
             "tool_choice": given("tool_choice", json!("auto")), "tools": given("tools", json!([])),
             "top_p": given("top_p", json!(1.0)), "truncation": "disabled", "usage": usage, "user": null,
         })
@@ -190,7 +192,11 @@ enum Body {
 fn items(reply: &Reply) -> Vec<Item> {
     if reply.calls.is_empty() {
         let id = format!("msg_{}", random_id(32));
-        let message = |status: &str, content: Value| json!({ "id": id, "type": "message", "role": "assistant", "status": status, "content": content });
+        let message = |status: &str, content: Value| {
+            let mut message = json!({ "id": id, "type": "message", "role": "assistant", "status": status });
+            message["content"] = content;
+            message
+        };
         let part = json!([{ "type": "output_text", "text": reply.text(), "annotations": [], "logprobs": [] }]);
         let (opened, done) = (message("in_progress", json!([])), message(ended(reply), part));
         return vec![Item { opened, done, id, body: Body::Text(reply.pieces.clone()) }];
