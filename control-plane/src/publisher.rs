@@ -83,7 +83,10 @@ impl Publisher {
 
     /// Ids of the gateway tokens that are live, refreshed several times a second. Call [`Self::vouch`] first.
     pub fn tokens(&self) -> watch::Receiver<Arc<BTreeSet<Uuid>>> {
-        self.0.tokens.subscribe()
+        let mut tokens = self.0.tokens.subscribe();
+        // It may have been revoked since it was looked up: the first look is not waited for.
+        tokens.mark_changed();
+        tokens
     }
 
     /// Takes in a token that was just found to be live, so that its stream need not wait for the next refresh.

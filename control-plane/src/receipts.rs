@@ -71,6 +71,11 @@ impl Recorder {
         let mut receipts = Vec::new();
         while self.queue.recv_many(&mut receipts, TOGETHER).await > 0 {
             while let Err(error) = self.write(&receipts).await {
+                if !matches!(error, Error::Unavailable(_)) {
+                    // Trying again would not mend a defect, only hold up all that comes after it.
+                    tracing::error!(?error, "what nodes acknowledged could not be written down");
+                    break;
+                }
                 tracing::warn!(?error, "what nodes acknowledged could not be written down; trying again");
                 tokio::select! {
                     () = stop.cancelled() => return,

@@ -13,7 +13,7 @@ use proto::{
     usage::{Outcome, UsageBatch, UsageRecord},
 };
 use serde_json::{Value, json};
-use tests::{Stack, eventually, within};
+use tests::{Stack, client::Call, eventually, within};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -428,5 +428,71 @@ async fn nodes_come_and_go_in_the_open() {
     assert_eq!(sync["applied"], false, "{sync}");
     drop(node);
     is("disconnected").await;
+    stack.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_told_as_it_happens_until_the_token_is_revoked() {
+    let stack = Stack::without_nodes(None, Vec::new()).await;
+    let made = stack.rest().post("/tokens", &json!({"name": "watcher"})).await.expect(201);
+    let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
+    let client = tests::Client::new(&format!("http://{}", stack.api()));
+    let watch = async |last: &str| {
+        let call = Call::get("/api/v1/events").header("Authorization", &bearer).header("Last-Event-ID", last);
+        let mut watching = client.begin(&call).await.unwrap();
+        let head = watching.head().await;
+        assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+        watching
+    };
+    let mut watching = watch("").await;
+    watching.until(": watching").await;
+    let mut node = Node::connect(&stack, "node", State::default()).await.unwrap();
+    node.take().await;
+    node.acknowledge(Vec::new()).await;
+    watching.until("event: node").await;
+    provider(&stack, "one").await;
+    let told = watching.until("event: revision\ndata: {\"revision\":").await;
+    let before = &told[..told.rfind("event: revision").unwrap()];
+    let id = before.rsplit("id: ").next().unwrap().trim().to_owned();
+    let deployment = deploy(&stack, "one").await;
+    node.catch_up(deployment["revision"].as_u64().unwrap()).await;
+    watching.until("\"status\":\"deployed\"").await;
+    let mut reporter = Reporter::connect(&stack).await;
+    let boot = Uuid::now_v7().into_bytes().to_vec();
+    let records = vec![record(now_us(), "m-events", Some(1))];
+    reporter.report(&UsageBatch { node: "node".to_owned(), boot: boot.into(), seq: 1, records }).await;
+    watching.until("\"requestedModel\":\"m-events\"").await;
+
+    // Who was away for a moment misses nothing.
+    let mut resumed = watch(&id).await;
+    resumed.until("\"status\":\"deployed\"").await;
+    resumed.until("\"requestedModel\":\"m-events\"").await;
+
+    stack.rest().delete(&format!("/tokens/{}", made["id"].as_str().unwrap()), "*").await.check(204);
+    let ended = tokio::time::timeout(Duration::from_secs(8), watching.whole()).await;
+    assert!(ended.is_ok(), "a stream ends with its token");
+    stack.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_served_within_moments_of_its_answer() {
+    let stack = Stack::start(None, Vec::new()).await;
+    let mut slowest = Duration::ZERO;
+    provider(&stack, "one").await;
+    deploy(&stack, "one").await;
+    stack.settle().await;
+    for index in 0..10 {
+        let (_, revision) = key(&stack, &format!("key-{index}"), &["one"]).await;
+        let answered = Instant::now();
+        eventually("the node to serve the key", async || {
+            let sync = stack.rest().get(&format!("/gateways/default/sync?revision={revision}")).await.expect(200);
+            if sync["applied"] == true { Ok(()) } else { Err(sync) }
+        })
+        .await;
+        slowest = slowest.max(answered.elapsed());
+    }
+    eprintln!("slowest of ten, by receipt: {slowest:?}");
+    // The receipt comes after the change is served; a machine busy with other tests is given some room.
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     stack.shutdown().await;
 }

@@ -311,3 +311,122 @@ fn api_key(entry: &ApiKeyEntry) -> ApiKey {
 fn bytes_of(id: Uuid) -> bytes::Bytes {
     id.into_bytes().to_vec().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::config::Template as TemplateMessage;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        model::{context::Context, template::Templates},
+        sensitive::Sensitive,
+    };
+
+    const fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn catalog(keyring: &Keyring) -> Catalog {
+        let templates = Templates::builtin().unwrap();
+        let openai = templates.find("openai").unwrap().clone();
+        let provider: ProviderSpec = serde_json::from_value(json!({
+            "template": "openai", "context": "/one",
+            "upstream": {"url": "https://api.openai.com", "credential": {"secret": proto::id::encode("sec", id(4))}},
+            "security": {"apiKey": {"locations": [
+                {"in": "header", "name": "X-API-Key"}, {"in": "query", "name": "Key", "prefix": ""},
+            ]}},
+            "timeouts": {"connect": "2s", "firstByte": "60s", "idle": "30s"},
+        }))
+        .unwrap();
+        let proxy: ProxySpec = serde_json::from_value(json!({
+            "context": "/two", "security": {"apiKey": {"locations": [{"in": "header", "name": "Authorization",
+            "prefix": "Bearer "}]}},
+        }))
+        .unwrap();
+        let endpoint = |number, name: &str, frozen| EndpointEntry {
+            id: id(number),
+            name: name.to_owned(),
+            disabled: name == "two",
+            context: Context::try_from(format!("/{name}")).unwrap(),
+            deployment_id: id(number + 100),
+            deployment_version: 3,
+            template_id: openai.id.0,
+            frozen,
+            revision: 7,
+        };
+        let target = Target { provider_id: id(2), weight: 1, priority: 0 };
+        Catalog {
+            lineage: id(50),
+            organization_id: id(51),
+            revision: 9,
+            committed_at_us: 1_000,
+            gateway: GatewayEntry {
+                id: id(1),
+                name: "default".to_owned(),
+                base_urls: vec!["https://gw.example".to_owned()],
+                upstream_networks: vec!["10.0.0.0/8".parse().unwrap()],
+                revision: 1,
+            },
+            templates: vec![TemplateEntry { template: openai.clone(), revision: 1 }],
+            endpoints: vec![
+                endpoint(2, "one", Frozen::Provider(Box::new(provider))),
+                endpoint(3, "two", Frozen::Proxy(Box::new(proxy), vec![target])),
+            ],
+            api_keys: vec![ApiKeyEntry {
+                id: id(5),
+                credentials: vec![KeyCredential { digest: vec![7; 32], expires_at_ms: Some(0) }],
+                endpoint_ids: vec![id(2), id(3)],
+                expires_at_ms: None,
+                disabled: true,
+                revision: 8,
+            }],
+            secrets: vec![SecretEntry {
+                id: id(4),
+                version: 2,
+                sealed: keyring.seal(&secret::place(id(4), 2), &Sensitive::new("sk-golden".to_owned())),
+                revision: 6,
+            }],
+        }
+    }
+
+    fn keyring() -> Keyring {
+        Keyring::parse(&Keyring::generate()).unwrap()
+    }
+
+    #[test]
+    fn the_messages_are_as_they_were() {
+        let keyring = keyring();
+        let entries = compile(&catalog(&keyring), &keyring).unwrap();
+        let messages: Vec<String> = entries
+            .values()
+            .map(|entry| {
+                let body = &*entry.body;
+                let message = match Kind::try_from(entry.kind).unwrap() {
+                    Kind::Settings => format!("{:#?}", Settings::decode(body).unwrap()),
+                    Kind::Template => format!("{:#?}", TemplateMessage::decode(body).unwrap()),
+                    Kind::Endpoint => format!("{:#?}", Endpoint::decode(body).unwrap()),
+                    Kind::ApiKey => format!("{:#?}", ApiKey::decode(body).unwrap()),
+                    Kind::Secret => format!("{:#?}", Secret::decode(body).unwrap()),
+                    Kind::Unspecified => panic!("an entry of no kind"),
+                };
+                format!("revision {}: {message}", entry.revision)
+            })
+            .collect();
+        insta::assert_snapshot!(messages.join("\n\n"));
+    }
+
+    #[test]
+    fn the_same_catalog_gives_the_same_bytes_whatever_sealed_its_secrets() {
+        let (one, two) = (keyring(), keyring());
+        assert_eq!(compile(&catalog(&one), &one).unwrap(), compile(&catalog(&two), &two).unwrap());
+    }
+
+    #[test]
+    fn a_secret_moved_to_another_row_does_not_open() {
+        let keyring = keyring();
+        let mut catalog = catalog(&keyring);
+        catalog.secrets[0].version = 1;
+        assert!(matches!(compile(&catalog, &keyring), Err(CompileError::Secret { .. })));
+    }
+}
