@@ -59,7 +59,8 @@ pub async fn get(State(app): State<App>, actor: Actor, Path(key): Path<String>) 
 
 /// Replace an API key's name, endpoints and expiry. In force at once.
 #[utoipa::path(put, path = "/api-keys/{apiKey}", tag = "api-keys", operation_id = "replaceApiKey",
-    params(("apiKey" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("apiKey" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     request_body = ApiKeyInput, responses((status = 200, body = ApiKey)))]
 pub async fn replace(
     State(app): State<App>,
@@ -79,7 +80,8 @@ pub async fn replace(
 
 /// Remove an API key.
 #[utoipa::path(delete, path = "/api-keys/{apiKey}", tag = "api-keys", operation_id = "removeApiKey",
-    params(("apiKey" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("apiKey" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     responses((status = 204)))]
 pub async fn remove(
     State(app): State<App>,

@@ -13,7 +13,7 @@ use crate::model::name::{Name, reference};
 #[openapi(
     info(
         title = "Lockgate",
-        description = "The control plane's REST API. Every failure is an RFC 9457 problem with a `code` from a closed set."
+        description = "The control plane's REST API. Failures are RFC 9457 problems with a `code` from a closed set."
     ),
     components(schemas(Problem, ProblemItem))
 )]

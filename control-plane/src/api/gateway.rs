@@ -57,7 +57,8 @@ pub async fn get(State(app): State<App>, actor: Actor, Path(key): Path<String>) 
 
 /// Replace a gateway. In force at once. `upstreamNetworks` are for owners alone.
 #[utoipa::path(put, path = "/gateways/{gateway}", tag = "gateways", operation_id = "replaceGateway",
-    params(("gateway" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("gateway" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     request_body = GatewayInput, responses((status = 200, body = Gateway)))]
 pub async fn replace(
     State(app): State<App>,
@@ -81,7 +82,8 @@ pub async fn replace(
 
 /// Remove a gateway on which nothing is deployed.
 #[utoipa::path(delete, path = "/gateways/{gateway}", tag = "gateways", operation_id = "removeGateway",
-    params(("gateway" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("gateway" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     responses((status = 204)))]
 pub async fn remove(
     State(app): State<App>,
@@ -96,7 +98,8 @@ pub async fn remove(
 
 /// The active tokens of a gateway; never their text.
 #[utoipa::path(get, path = "/gateways/{gateway}/tokens", tag = "gateways", operation_id = "listGatewayTokens",
-    params(("gateway" = String, Path, description = "Name or id.")), responses((status = 200, body = List<GatewayToken>)))]
+    params(("gateway" = String, Path, description = "Name or id.")),
+    responses((status = 200, body = List<GatewayToken>)))]
 pub async fn list_tokens(
     State(app): State<App>,
     actor: Actor,

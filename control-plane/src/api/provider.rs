@@ -65,7 +65,8 @@ pub async fn get(State(app): State<App>, actor: Actor, Path(key): Path<String>) 
 
 /// Replace a provider's draft. What is deployed goes on as it was, but for `disabled`, which is read live.
 #[utoipa::path(put, path = "/llm-providers/{provider}", tag = "llm-providers", operation_id = "replaceLlmProvider",
-    params(("provider" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("provider" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     request_body = LlmProviderInput, responses((status = 200, body = LlmProvider)))]
 pub async fn replace(
     State(app): State<App>,
@@ -86,7 +87,8 @@ pub async fn replace(
 
 /// Remove a provider that is deployed nowhere and that no proxy stands on.
 #[utoipa::path(delete, path = "/llm-providers/{provider}", tag = "llm-providers", operation_id = "removeLlmProvider",
-    params(("provider" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("provider" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     responses((status = 204)))]
 pub async fn remove(
     State(app): State<App>,

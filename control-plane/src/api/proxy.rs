@@ -55,7 +55,8 @@ pub async fn get(State(app): State<App>, actor: Actor, Path(key): Path<String>) 
 
 /// Replace a proxy's draft. What is deployed goes on as it was, but for `disabled`, which is read live.
 #[utoipa::path(put, path = "/llm-proxies/{proxy}", tag = "llm-proxies", operation_id = "replaceLlmProxy",
-    params(("proxy" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("proxy" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     request_body = LlmProxyInput, responses((status = 200, body = LlmProxy)))]
 pub async fn replace(
     State(app): State<App>,
@@ -75,7 +76,8 @@ pub async fn replace(
 
 /// Remove a proxy that is deployed nowhere.
 #[utoipa::path(delete, path = "/llm-proxies/{proxy}", tag = "llm-proxies", operation_id = "removeLlmProxy",
-    params(("proxy" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("proxy" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     responses((status = 204)))]
 pub async fn remove(
     State(app): State<App>,

@@ -52,7 +52,8 @@ pub async fn get(State(app): State<App>, actor: Actor, Path(key): Path<String>) 
 
 /// Give a secret its next value. In force at once, everywhere.
 #[utoipa::path(put, path = "/secrets/{secret}", tag = "secrets", operation_id = "replaceSecret",
-    params(("secret" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("secret" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     request_body = SecretInput, responses((status = 200, body = Secret)))]
 pub async fn replace(
     State(app): State<App>,
@@ -72,7 +73,8 @@ pub async fn replace(
 
 /// Remove a secret that nothing uses.
 #[utoipa::path(delete, path = "/secrets/{secret}", tag = "secrets", operation_id = "removeSecret",
-    params(("secret" = String, Path, description = "Name or id."), ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
+    params(("secret" = String, Path, description = "Name or id."),
+        ("if-match" = String, Header, description = "The ETag it was read with, or `*`.")),
     responses((status = 204)))]
 pub async fn remove(
     State(app): State<App>,

@@ -1,4 +1,5 @@
-//! Every way an operation of the control plane can fail, without a word about HTTP; `api::problem` gives each its status.
+//! Every way an operation of the control plane can fail, without a word about HTTP: `api::problem` gives each its
+//! status.
 //!
 //! What a caller may read is in the variants' fields. What only an operator may read is an [`Internal`], which has no
 //! `Display` and no `Serialize`: it cannot end up in an answer by accident.

@@ -265,7 +265,8 @@ async fn endpoints(
     templates: &[TemplateEntry],
 ) -> Result<Vec<EndpointEntry>, Error> {
     let rows: Vec<EndpointRow> = run!(transaction, connection => sqlx::query_as(
-            "SELECT endpoint.id, kind, endpoint.name, disabled, live_revision, deployment.id AS deployment_id, version, \
+            "SELECT endpoint.id, kind, endpoint.name, disabled, live_revision, \
+             deployment.id AS deployment_id, version, \
              deployment.context, deployment.spec, deployment.revision \
              FROM deployment JOIN endpoint ON endpoint.id = deployment.endpoint_id \
              WHERE deployment.organization_id = $1 AND gateway_id = $2 \

@@ -1,5 +1,5 @@
-//! The one way to change configuration: a transaction that raises the organization's revision, writes rows, notes in the
-//! change log what it touched, appends the audit entry, commits, and only then wakes whoever follows.
+//! The one way to change configuration: a transaction that raises the organization's revision, writes rows, notes in
+//! the change log what it touched, appends the audit entry, commits, and only then wakes whoever follows.
 //!
 //! The revision is raised *first*: the organization's row stays locked until the commit, so writers of one organization
 //! queue. That gives two things at once: revision N+1 cannot exist before N is visible (no follower ever skips one),

@@ -196,7 +196,8 @@ pub async fn insert<S: EndpointSpec>(change: &mut Change<'_>, id: Uuid, name: &N
         change,
         sqlx::query(
             "INSERT INTO endpoint (id, organization_id, kind, name, context, secret_id, disabled, spec, \
-             live_revision, revision, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $10)",
+             live_revision, revision, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $10)",
         )
         .bind(id)
         .bind(organization_id)
@@ -293,8 +294,8 @@ pub async fn standings(
     endpoint_id: Option<Uuid>,
 ) -> Result<Standings, Error> {
     let rows: Vec<Standing> = run!(transaction, connection => sqlx::query_as(
-            "SELECT deployment.id, endpoint_id, gateway.name AS gateway, gateway.spec AS gateway_spec, version, status, \
-             context, deployment.spec FROM deployment JOIN gateway ON gateway.id = deployment.gateway_id \
+            "SELECT deployment.id, endpoint_id, gateway.name AS gateway, gateway.spec AS gateway_spec, version, \
+             status, context, deployment.spec FROM deployment JOIN gateway ON gateway.id = deployment.gateway_id \
              WHERE deployment.organization_id = $1 AND ($2 IS NULL OR endpoint_id = $2) AND status <> 'undeployed' \
              ORDER BY gateway.name, version",
         )

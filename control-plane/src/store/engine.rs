@@ -1,4 +1,5 @@
-//! The only file that knows there are two databases: opening, migrating, transactions, and the wake-up that Postgres adds.
+//! The only file that knows there are two databases: opening, migrating, transactions, and the wake-up that Postgres
+//! adds.
 //!
 //! Every statement elsewhere is one SQL text (see `migrations/README.md`) run through [`run!`], whose body is compiled
 //! once per engine.

@@ -34,7 +34,8 @@ pub async fn sync(store: &Store, templates: &Templates) -> Result<(), Error> {
         execute!(
             change,
             sqlx::query(
-                "INSERT INTO template (id, organization_id, name, builtin, digest, spec, revision, created_at, updated_at) \
+                "INSERT INTO template \
+                 (id, organization_id, name, builtin, digest, spec, revision, created_at, updated_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (organization_id, id) DO UPDATE SET \
                  name = excluded.name, digest = excluded.digest, spec = excluded.spec, \
                  revision = excluded.revision, updated_at = excluded.updated_at",

@@ -80,7 +80,8 @@ on_both_engines! {
         assert_eq!(third.body["version"], 3);
         assert_eq!(catalog(&plane).await.endpoints[0].context.as_str(), "/openai-prod");
         let history = admin.get("/deployments?endpoint=openai-prod&gateway=default").await.expect(200);
-        let versions: Vec<_> = history.body["data"].as_array().unwrap().iter().map(|row| row["version"].clone()).collect();
+        let history = history.body["data"].as_array().unwrap();
+        let versions: Vec<_> = history.iter().map(|row| row["version"].clone()).collect();
         assert_eq!(versions, [3, 2, 1]);
         let deploying = admin.get("/deployments?status=deploying").await.expect(200);
         assert_eq!(deploying.body["data"].as_array().unwrap().len(), 1);
@@ -115,7 +116,8 @@ on_both_engines! {
         let store = plane.store().await;
         let gateway = default_gateway(&store).await;
         admin.post("/llm-providers", &provider("openai-prod")).await.expect(201);
-        let late = admin.post("/deployments?wait=50ms", &json!({ "endpoint": "openai-prod", "gateway": "default" })).await;
+        let body = json!({ "endpoint": "openai-prod", "gateway": "default" });
+        let late = admin.post("/deployments?wait=50ms", &body).await;
         assert_eq!(late.expect(202).body["status"], "deploying");
         // An acknowledgement of something older moves nothing.
         deployment::acknowledged(&store, gateway, head(&store).await - 1, &[]).await.unwrap();
@@ -124,10 +126,8 @@ on_both_engines! {
 
         let waiting = tokio::spawn({
             let admin = admin.clone();
-            async move {
-                let body = json!({ "endpoint": "openai-prod", "gateway": "default" });
-                admin.post("/deployments?wait=20s", &body).await
-            }
+            let body = body.clone();
+            async move { admin.post("/deployments?wait=20s", &body).await }
         });
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         let second = loop {
@@ -156,6 +156,6 @@ on_both_engines! {
         deployment::acknowledged(&store, gateway, revision, &[]).await.unwrap();
         let read = admin.get(&format!("/deployments/{}", third.id())).await.expect(200);
         assert_eq!((&read.body["status"], &read.body["rejection"]), (&json!("deployed"), &Value::Null));
-        assert_eq!(admin.post("/deployments?wait=1h", &json!({ "endpoint": "openai-prod", "gateway": "default" })).await.expect(400).code(), "malformed");
+        assert_eq!(admin.post("/deployments?wait=1h", &body).await.expect(400).code(), "malformed");
     }
 }

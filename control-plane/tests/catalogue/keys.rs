@@ -52,7 +52,8 @@ on_both_engines! {
         assert!(second.body["previousExpiresAt"].is_string());
         let entry = only(&plane).await;
         assert_eq!(entry.credentials.len(), 2);
-        assert_eq!((entry.credentials[0].digest.clone(), entry.credentials[0].expires_at_ms), (digest(&text(&second)).to_vec(), None));
+        assert_eq!(entry.credentials[0].digest, digest(&text(&second)));
+        assert_eq!(entry.credentials[0].expires_at_ms, None);
         assert_eq!(entry.credentials[1].digest, digest(&text(&made)));
         assert!(entry.credentials[1].expires_at_ms.is_some());
         let third = admin.post("/api-keys/ci/rotate", &json!({})).await.expect(200);

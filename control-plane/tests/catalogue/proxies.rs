@@ -24,7 +24,8 @@ on_both_engines! {
         let answer = admin.post("/llm-proxies", &missing).await.expect(422);
         assert_eq!(answer.errors(), [("/provider", "not_found")]);
         assert_eq!(answer.body["errors"][0]["suggestion"], "openai-main");
-        let two = json!({ "name": "other", "context": "/other", "targets": [{ "provider": "a" }, { "provider": "b" }] });
+        let targets = json!([{ "provider": "a" }, { "provider": "b" }]);
+        let two = json!({ "name": "other", "context": "/other", "targets": targets });
         assert_eq!(admin.post("/llm-proxies", &two).await.expect(422).code(), "not_supported");
         let used = admin.delete("/llm-providers/openai-main").await.expect(409);
         assert_eq!(used.code(), "in_use");
