@@ -7,7 +7,8 @@ use tests::{
     Client, Rest, Upstream, Vendor,
     client::Call,
     eventually, postgres,
-    process::{Process, free_address},
+    process::{Process, START, free_address},
+    within,
 };
 
 /// A control plane and a node as processes, as a compose file would run them: settings by environment alone.
@@ -213,7 +214,7 @@ fn dev(folder: &Path) -> (Process, std::path::PathBuf) {
 }
 
 async fn read_ready(process: &mut Process, path: &Path) -> Value {
-    eventually("lockgate dev to be ready", async || {
+    within(START, "lockgate dev to be ready", async || {
         if let Some(status) = process.exited() {
             panic!("it ended with {status}:\n{}", process.output());
         }

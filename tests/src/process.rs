@@ -5,9 +5,13 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
-use crate::{Client, client::Call, eventually};
+use crate::{Client, client::Call, eventually, within};
+
+/// How long a process may take to start: a machine that compiles meanwhile is slow.
+pub const START: Duration = Duration::from_mins(1);
 
 /// The program: `LOCKGATE_BIN`, or what cargo built beside this test.
 pub fn program() -> PathBuf {
@@ -69,7 +73,7 @@ impl Process {
     pub async fn ready(&mut self, address: SocketAddr, path: &str) {
         let client = Client::new(&address.to_string());
         let (child, log) = (&mut self.child, &self.log);
-        eventually("the process to be ready", async || {
+        within(START, "the process to be ready", async || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("it ended with {status}:\n{}", fs::read_to_string(log).unwrap_or_default());
             }
