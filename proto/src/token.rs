@@ -53,7 +53,8 @@ pub enum Malformed {
 /// Makes a token from random bytes; every byte below 248 gives one character, so the letters are evenly spread.
 /// `ca` is for gateway tokens only. Returns `None` if `entropy` is too poor in usable bytes (draw again).
 pub fn mint(kind: TokenKind, ca: Option<&str>, entropy: &[u8; ENTROPY]) -> Option<String> {
-    let mut letters = entropy.iter().filter(|byte| **byte < 248).map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
+    let mut letters =
+        entropy.iter().filter(|byte| **byte < 248).map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
     let mut text = String::with_capacity(96);
     text.push_str(kind.prefix());
     for _ in 0..ID {
