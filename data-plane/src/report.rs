@@ -173,7 +173,14 @@ async fn write(
             continue;
         }
         if batch.len() < BATCH && !records.is_closed() {
-            let gather = async { while batch.len() < BATCH && records.recv_many(&mut batch, BATCH).await > 0 {} };
+            let gather = async {
+                while batch.len() < BATCH {
+                    let room = BATCH - batch.len();
+                    if records.recv_many(&mut batch, room).await == 0 {
+                        break;
+                    }
+                }
+            };
             tokio::select! {
                 _ = timeout(GATHER, gather) => {}
                 () = stop.cancelled() => {}

@@ -90,7 +90,7 @@ impl Upstreams {
         mut request: Request<Outbound>,
     ) -> Result<Response<Answer>, Failure> {
         let pool = self.pool(attempt.provider);
-        while let Some(mut line) = Self::checkout(&pool, attempt.shard).await {
+        while let Some(mut line) = self.checkout(attempt, &pool).await {
             let again = replay(&request);
             match line.send(request).await {
                 Ok(response) => return Ok(Answer::around(response, line, pool, attempt.shard)),
@@ -112,19 +112,27 @@ impl Upstreams {
         }
     }
 
-    /// An idle connection that still stands.
-    async fn checkout(pool: &Arc<Pool>, shard: usize) -> Option<Line> {
+    /// An idle connection that still stands, to an address that may still be dialled.
+    async fn checkout(&self, attempt: &Attempt<'_>, pool: &Arc<Pool>) -> Option<Line> {
         let now = Instant::now();
+        let policy = self.policy(attempt);
         loop {
-            let mut line = pool.take(shard, now)?;
+            let mut line = pool.take(attempt.shard, now)?;
+            if !line.peer().is_some_and(|peer| policy.allows(attempt.provider.upstream.scheme, peer)) {
+                continue;
+            }
             if poll_fn(|context| Poll::Ready(line.is_usable(context))).await {
                 return Some(line);
             }
         }
     }
 
+    fn policy<'a>(&'a self, attempt: &Attempt<'a>) -> Policy<'a> {
+        Policy { networks: &attempt.settings.upstream_networks, protected: &self.protected }
+    }
+
     async fn open(&self, attempt: &Attempt<'_>, pool: &Pool) -> Result<Line, Failure> {
-        let policy = Policy { networks: &attempt.settings.upstream_networks, protected: &self.protected };
+        let policy = self.policy(attempt);
         let connecting = connect::connect(&attempt.provider.upstream, pool.tls(), policy, attempt.connect);
         let stream = connecting.await?;
         Line::open(stream).await.map_err(|error| broken(&error))

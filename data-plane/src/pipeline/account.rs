@@ -217,9 +217,10 @@ impl Account {
         self.admitted = true;
     }
 
-    /// The model the path names, if it does.
+    /// The model the path names, if it does. A path may be long; a record stays small, or a batch of them would outgrow
+    /// the largest message.
     pub(super) fn asks_for(&mut self, model: Option<Box<str>>) {
-        self.model = model;
+        self.model = model.map(|model| if model.len() > PATH { cut(&model).into() } else { model });
     }
 
     pub(super) fn uploads(&mut self, upload: Arc<Upload>) {

@@ -158,6 +158,10 @@ impl Relay {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.account.caused(error.to_string());
+                // The vendor began to answer early, and then the client's upload failed: not the vendor's fault.
+                if let Some(refusal) = self.account.upload().and_then(|upload| upload.refusal()) {
+                    return self.fail(Outcome::ClientGone, refusal, context);
+                }
                 self.fail(Outcome::UpstreamBroken, Refusal::UpstreamBroken, context)
             }
             Poll::Ready(None) => Poll::Ready(None),

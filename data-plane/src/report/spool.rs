@@ -150,7 +150,10 @@ impl Spool {
             Ok(None) => self.remember(encoded)?,
             Err(error) => {
                 self.disk_failed(&error);
-                self.remember(encoded)?
+                self.remember(encoded).inspect_err(|_| {
+                    // The file may hold this number all the same: nothing else may ever carry it.
+                    self.next_seq += 1;
+                })?
             }
         };
         self.next_seq += 1;
@@ -311,7 +314,14 @@ impl Spool {
         // Boots are UUIDv7 and numbers are padded: the order of names is the order of time.
         paths.sort();
         for path in paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION)) {
-            self.recover_segment(path)?;
+            // One that cannot be read stays where it is, and holds up none of the others.
+            if let Err(error) = self.recover_segment(path.clone()) {
+                tracing::error!(
+                    file = %path.display(),
+                    error = &error as &dyn std::error::Error,
+                    "a segment of usage could not be recovered; it is tried again at the next start"
+                );
+            }
         }
         if !self.waiting.is_empty() {
             tracing::info!(batches = self.waiting.len(), "usage of an earlier process waits to be sent");

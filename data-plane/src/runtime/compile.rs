@@ -143,7 +143,10 @@ impl<'a> Work<'a> {
         // Providers first: proxies are built on them.
         for routes in [false, true] {
             for (key, entry) in self.of_kind(Kind::Endpoint) {
-                if is_route(&entry.body) != routes {
+                // A body that does not parse is what its last good form is: that is what will be built.
+                let kind = target_is_route(&entry.body)
+                    .or_else(|| self.served.get(key).and_then(|served| target_is_route(&served.body)));
+                if kind.unwrap_or(false) != routes {
                     continue;
                 }
                 let references = References { wanted: self.wanted, templates, secrets, providers: &providers };
@@ -183,8 +186,9 @@ impl<'a> Work<'a> {
     }
 }
 
-fn is_route(body: &[u8]) -> bool {
-    Parsed::try_from(body).is_ok_and(|parsed| matches!(parsed.target, ParsedTarget::Route(_)))
+/// Whether a body is a proxy's; `None`: it does not parse.
+fn target_is_route(body: &[u8]) -> Option<bool> {
+    Parsed::try_from(body).ok().map(|parsed| matches!(parsed.target, ParsedTarget::Route(_)))
 }
 
 /// Header names that any vendor reads a credential from.

@@ -41,6 +41,11 @@ impl Policy<'_> {
         }
     }
 
+    /// Whether we listen on this port on every address of this machine, which nobody can list beforehand.
+    pub(crate) fn listens_everywhere_on(self, port: u16) -> bool {
+        self.protected.iter().any(|own| own.port() == port && own.ip().is_unspecified())
+    }
+
     fn is_protected(self, ip: IpAddr, port: u16) -> bool {
         let ip = embedded(ip).map_or(ip, IpAddr::V4);
         self.protected.iter().any(|own| {
@@ -84,8 +89,10 @@ fn classify_v6(ip: Ipv6Addr) -> Class {
     let segments = ip.segments();
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 1] => Class::Private,
-        // The metadata service of AWS over IPv6.
-        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] => Class::Never,
+        // The metadata services of AWS and Google over IPv6, pod credentials included.
+        [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..] => Class::Never,
+        // Local NAT64: where in it the IPv4 address stands is its operator's choice, so it cannot be judged.
+        [0x0064, 0xff9b, 1, ..] => Class::Never,
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Class::Private,
         // Link-local and multicast.
         [0xfe80..=0xfebf | 0xff00..=0xffff, ..] => Class::Never,
@@ -107,7 +114,6 @@ fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x0064, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x0064, 0xff9b, 1, _, _, _, high, low]
         | [0x2002, high, low, ..]
         | [_, _, _, _, 0 | 0x0200, 0x5efe, high, low] => Some(pair(high, low)),
         // The client's address is stored inverted.
@@ -174,6 +180,9 @@ mod tests {
             "fe80::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "64:ff9b:1:a9fe:a9:fe00:808:808",
             "::ffff:169.254.169.254",
             "::169.254.169.254",
             "64:ff9b::a9fe:a9fe",

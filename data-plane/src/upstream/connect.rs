@@ -28,6 +28,17 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// The other end; `None`: it is gone.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        stream.peer_addr().ok()
+    }
+}
+
 /// Verification against Mozilla's roots and these, with HTTP/1.1 as the only protocol offered.
 pub(crate) fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -58,7 +69,7 @@ pub(crate) async fn connect(
     if allowed.is_empty() {
         return Err(Failure::new(FailureKind::Forbidden, format!("none of {addresses:?} may be dialled")));
     }
-    let stream = dial(&allowed, deadline).await?;
+    let stream = dial(&allowed, policy, deadline).await?;
     let Some(config) = tls else { return Ok(Stream::Plain(stream)) };
     let name = match &upstream.host {
         Host::Domain(name) => ServerName::try_from(name.to_string())
@@ -86,12 +97,15 @@ async fn resolve(upstream: &Upstream) -> Result<Vec<SocketAddr>, Failure> {
 }
 
 /// One address after the other, each with its share of the time that is left.
-async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, Failure> {
+async fn dial(addresses: &[SocketAddr], policy: Policy<'_>, deadline: Instant) -> Result<TcpStream, Failure> {
     let mut failure = Failure::new(FailureKind::Unresolvable, "the name has no address");
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         match timeout_at(Instant::now() + left / others, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) if policy.listens_everywhere_on(address.port()) && is_to_itself(&stream) => {
+                failure = Failure::new(FailureKind::Forbidden, format!("{address} is a listener of our own"));
+            }
             Ok(Ok(stream)) => {
                 // Only a wish: a connection without it still works.
                 let _ = stream.set_nodelay(true);
@@ -102,6 +116,12 @@ async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, 
         }
     }
     Err(failure)
+}
+
+/// Whether both ends are on this machine: then they have one address.
+fn is_to_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer))
+        if local.ip().to_canonical() == peer.ip().to_canonical())
 }
 
 /// An error with all its sources, for the log.

@@ -1,6 +1,7 @@
 //! One connection to a vendor and one exchange on it at a time, driven by whoever holds it.
 
 use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -64,6 +65,7 @@ pub(crate) struct Line {
     driver: http1::Connection<TokioIo<Stream>, Outbound>,
     /// The driver has ended: nothing more will come.
     ended: bool,
+    peer: Option<SocketAddr>,
 }
 
 /// Why a request got no head.
@@ -78,8 +80,14 @@ impl Line {
     pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER);
+        let peer = stream.peer();
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver, ended: false })
+        Ok(Self { sender, driver, ended: false, peer })
+    }
+
+    /// The address that was dialled; `None`: the connection was gone at once.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     fn drive(&mut self, context: &mut Context<'_>) {

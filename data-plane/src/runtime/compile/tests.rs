@@ -102,6 +102,23 @@ fn a_bad_provider_keeps_its_last_good_body_and_its_proxy() {
 }
 
 #[test]
+fn a_proxy_that_does_not_parse_keeps_its_last_good_body_whatever_the_order_of_ids() {
+    let mut strange = proxy("/p", 3);
+    strange.key_locations[0].r#in = 99;
+    for id in [2, 4] {
+        let draft = |proxy| {
+            let draft = Draft::default().put(Kind::Template, 1, &template(config::Dialect::Openai));
+            let secret = config::Secret { value: b"sk-1".as_slice().into(), version: 1 };
+            let draft = draft.put(Kind::Secret, 2, &secret);
+            draft.put(Kind::Endpoint, 3, &provider("/a", "https://api.example")).put(Kind::Endpoint, id, proxy).0
+        };
+        let compiled = Runtime::compile(&draft(&strange), &draft(&proxy("/p", 3)));
+        assert_eq!(compiled.rejected.len(), 1);
+        assert!(compiled.runtime.endpoint("/p").is_some(), "the proxy with id {id} is gone");
+    }
+}
+
+#[test]
 fn without_a_last_good_body_what_depends_on_it_is_held_back() {
     let wanted = base().put(Kind::Endpoint, 3, &provider("/a", "ftp://no")).0;
     let compiled = Runtime::compile(&wanted, &Configuration::default());
