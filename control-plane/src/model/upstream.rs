@@ -157,6 +157,7 @@ pub fn check_ca(pem: &str, violations: &mut Vec<Violation>) {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let message = match certificates {
         _ if pem.len() > 64 * 1024 => "must be at most 64 KiB",
+        _ if pem.contains('\0') => "must be text",
         _ if pem.contains("PRIVATE KEY") => "must hold certificates only, and it holds a private key",
         Ok(certificates) if !certificates.is_empty() => return,
         Ok(_) | Err(_) => "must hold at least one certificate in PEM",

@@ -64,7 +64,7 @@ pub async fn create(context: Context<'_>, draft: Draft<ProviderInput>) -> Result
                 let name = free_secret_name(&mut change, draft.name.as_str()).await?;
                 secret::insert(&mut change, keyring, &name, value, Some(id)).await?
             }
-            (None, named) => named_secret(&mut change, named.as_deref().unwrap_or_default()).await?,
+            (None, named) => named_secret(&mut change, named.as_deref().unwrap_or_default(), None).await?,
         }),
     };
     let spec = input.with_credential(credential.map(kept));
@@ -118,7 +118,7 @@ pub async fn replace(
                 )
                 .into());
             }
-            (None, named) => named_secret(&mut change, named.as_deref().unwrap_or_default()).await?,
+            (None, named) => named_secret(&mut change, named.as_deref().unwrap_or_default(), held).await?,
         }),
     };
     let spec = input.with_credential(credential.map(kept));
@@ -200,13 +200,20 @@ async fn networks(change: &mut Change<'_>) -> Result<Vec<IpNet>, Error> {
     gateway::networks(change.transaction(), organization_id).await
 }
 
-async fn named_secret(change: &mut Change<'_>, key: &str) -> Result<Uuid, Error> {
+/// A secret that exists. One that was typed in for a provider stays with it, and with the host it was entered for:
+/// named anywhere else, it could be sent to a host that nobody entered it for. `held`: by this provider's draft.
+async fn named_secret(change: &mut Change<'_>, key: &str, held: Option<Uuid>) -> Result<Uuid, Error> {
+    let pointer = "/upstream/credential/secret";
     let organization_id = change.organization_id();
     let found = secret::find(change.transaction(), organization_id, key).await?;
-    found.map(|row| row.id).ok_or_else(|| {
-        let message = format!("there is no secret `{key}`");
-        Violation::new("/upstream/credential/secret", "not_found", message).into()
-    })
+    let Some(row) = found else {
+        return Err(Violation::new(pointer, "not_found", format!("there is no secret `{key}`")).into());
+    };
+    if row.endpoint_id.is_some() && held != Some(row.id) {
+        let message = "was entered for one provider and its host: enter the value again, or make a secret to share";
+        return Err(Violation::invalid(pointer, message).into());
+    }
+    Ok(row.id)
 }
 
 /// The secret that a provider holds, if it was made for this provider and nobody else uses it.

@@ -145,6 +145,23 @@ on_both_engines! {
         assert_ne!(elsewhere.body["upstream"]["credential"]["secret"], secret.as_str());
     }
 
+    async fn a_credential_stays_with_the_provider_it_was_entered_for(plane: Plane) {
+        let admin = plane.admin().await.with("if-match", "*");
+        let made = admin.post("/llm-providers", &provider("openai-prod")).await.expect(201);
+        let secret = made.body["upstream"]["credential"]["secret"].clone();
+        let refused = [("/upstream/credential/secret", "invalid")];
+        let mut other = provider("other");
+        other["upstream"] = json!({ "url": "https://evil.example.com", "credential": { "secret": secret } });
+        assert_eq!(admin.post("/llm-providers", &other).await.expect(422).errors(), refused);
+        // Nor by way of a draft that lets go of it first.
+        let path = "/llm-providers/openai-prod";
+        let mut draft = provider("openai-prod");
+        draft["upstream"] = json!({ "url": "https://evil.example.com" });
+        admin.put(path, &draft).await.expect(200);
+        draft["upstream"]["credential"] = json!({ "secret": secret });
+        assert_eq!(admin.put(path, &draft).await.expect(422).errors(), refused);
+    }
+
     async fn no_answer_and_no_row_holds_a_credential(plane: Plane) {
         let admin = plane.admin().await;
         let made = admin.post("/llm-providers", &provider("openai-prod")).await.expect(201);
