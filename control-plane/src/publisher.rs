@@ -22,7 +22,10 @@ use uuid::Uuid;
 pub use self::feed::{Delta, Plan, Published, Standing};
 use crate::{
     events::Events,
-    model::error::{Error, Internal},
+    model::{
+        error::{Error, Internal},
+        id::SecretId,
+    },
     seal::Keyring,
     snapshot::{self, Snapshot},
     store::{Catalog, Store, catalog, node},
@@ -228,21 +231,18 @@ impl Publisher {
         let urgent = changes.is_some_and(|changes| changes.urgent);
         let keyring = self.0.keyring.clone();
         let compiled = tokio::task::spawn_blocking(move || {
-            snapshot::compile(&catalog, &keyring).map(|entries| {
-                let snapshot = Snapshot::new(catalog.lineage, head, entries);
-                let mut published = Published::after(organization_id, before.as_deref(), snapshot, urgent);
-                published.committed_at_us = u64::try_from(catalog.committed_at_us).unwrap_or(0);
-                Arc::new(published)
-            })
-        });
-        match compiled.await.map_err(|error| Error::Internal(Internal::new(error)))? {
-            Ok(published) => {
-                feed.send_replace(Some(published));
+            let (entries, closed) = snapshot::compile(&catalog, &keyring);
+            for (id, error) in closed {
+                tracing::error!(secret.id = %SecretId(id), gateway.id = %gateway_id, ?error,
+                    "a secret does not open and is left out; what needs it is rejected by the nodes");
             }
-            // Other gateways are not held up by one that cannot be compiled.
-            Err(error) => tracing::error!(gateway.id = %gateway_id, error = &error as &dyn std::error::Error,
-                "the configuration of a gateway could not be compiled; its nodes serve what they have"),
-        }
+            let snapshot = Snapshot::new(catalog.lineage, head, entries);
+            let mut published = Published::after(organization_id, before.as_deref(), snapshot, urgent);
+            published.committed_at_us = u64::try_from(catalog.committed_at_us).unwrap_or(0);
+            Arc::new(published)
+        });
+        let published = compiled.await.map_err(|error| Error::Internal(Internal::new(error)))?;
+        feed.send_replace(Some(published));
         Ok(Some(head))
     }
 

@@ -97,8 +97,18 @@ impl Recorder {
             .collect();
         gateways.sort_unstable();
         gateways.dedup();
-        for (organization_id, gateway_id) in gateways {
-            self.settle(organization_id, gateway_id).await?;
+        for (organization_id, gateway_id) in &gateways {
+            self.settle(*organization_id, *gateway_id).await?;
+        }
+        // A node that died without a word stops to count after a while: what waited for it is settled at a sign of life
+        // of another.
+        let mut alive: Vec<_> = counted().map(|receipt| (receipt.organization_id, receipt.gateway_id)).collect();
+        alive.sort_unstable();
+        alive.dedup();
+        for (organization_id, gateway_id) in alive.into_iter().filter(|gateway| !gateways.contains(gateway)) {
+            if self.is_waited_for(gateway_id).await? {
+                self.settle(organization_id, gateway_id).await?;
+            }
         }
         for receipt in counted() {
             let (status, revision) = match &receipt.news {
@@ -110,6 +120,13 @@ impl Recorder {
             self.events.publish(receipt.organization_id, Topic::Node, &event);
         }
         Ok(())
+    }
+
+    /// Whether a deployment on the gateway is under way.
+    async fn is_waited_for(&self, gateway_id: Uuid) -> Result<bool, Error> {
+        let mut transaction = self.store.read().await?;
+        let deployments = node::deployments(&mut transaction, gateway_id).await?;
+        Ok(deployments.values().any(|status| matches!(status.as_str(), "deploying" | "undeploying")))
     }
 
     /// Tells the deployments of a gateway how far its connected nodes are.

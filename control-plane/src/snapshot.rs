@@ -11,7 +11,7 @@ use proto::{
 };
 use uuid::Uuid;
 
-pub use self::wire::{CompileError, compile};
+pub use self::wire::compile;
 use crate::store::change::Kind;
 
 /// Kind (the wire enum's number) and id of an entry.

@@ -36,22 +36,10 @@ use crate::{
     },
 };
 
-/// Why a catalog cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum CompileError {
-    /// A sealed value does not open: another master key, or the row was tampered with.
-    #[error("secret {id} does not open")]
-    Secret {
-        /// Which.
-        id: Uuid,
-        /// Why.
-        #[source]
-        source: OpenError,
-    },
-}
-
-/// The entries of the catalog's gateway. Secrets are opened here and nowhere else on the way to the nodes.
-pub fn compile(catalog: &Catalog, keyring: &Keyring) -> Result<BTreeMap<Key, Entry>, CompileError> {
+/// The entries of the catalog's gateway, and the secrets that did not open (another master key, or a damaged row). Those
+/// are left out: the nodes reject what needs them, by name, and everything else advances, revocations above all.
+/// Secrets are opened here and nowhere else on the way to the nodes.
+pub fn compile(catalog: &Catalog, keyring: &Keyring) -> (BTreeMap<Key, Entry>, Vec<(Uuid, OpenError)>) {
     let Catalog {
         lineage: _,
         organization_id: _,
@@ -83,17 +71,22 @@ pub fn compile(catalog: &Catalog, keyring: &Keyring) -> Result<BTreeMap<Key, Ent
     for entry in api_keys {
         put(Kind::ApiKey, entry.id, entry.revision, api_key(entry).encode_to_vec());
     }
+    let mut closed = Vec::new();
     for SecretEntry { id, version, sealed, revision } in secrets {
-        let value = keyring
-            .open(&secret::place(*id, *version), sealed)
-            .map_err(|source| CompileError::Secret { id: *id, source })?;
+        let value = match keyring.open(&secret::place(*id, *version), sealed) {
+            Ok(value) => value,
+            Err(error) => {
+                closed.push((*id, error));
+                continue;
+            }
+        };
         let message = Secret {
             value: value.expose().as_bytes().to_vec().into(),
             version: u32::try_from(*version).unwrap_or(u32::MAX),
         };
         put(Kind::Secret, *id, *revision, message.encode_to_vec());
     }
-    Ok(entries)
+    (entries, closed)
 }
 
 fn settings(gateway: &GatewayEntry) -> Settings {
@@ -397,7 +390,7 @@ mod tests {
     #[test]
     fn the_messages_are_as_they_were() {
         let keyring = keyring();
-        let entries = compile(&catalog(&keyring), &keyring).unwrap();
+        let (entries, _) = compile(&catalog(&keyring), &keyring);
         let messages: Vec<String> = entries
             .values()
             .map(|entry| {
@@ -419,14 +412,20 @@ mod tests {
     #[test]
     fn the_same_catalog_gives_the_same_bytes_whatever_sealed_its_secrets() {
         let (one, two) = (keyring(), keyring());
-        assert_eq!(compile(&catalog(&one), &one).unwrap(), compile(&catalog(&two), &two).unwrap());
+        assert_eq!(compile(&catalog(&one), &one).0, compile(&catalog(&two), &two).0);
     }
 
     #[test]
-    fn a_secret_moved_to_another_row_does_not_open() {
+    fn a_secret_moved_to_another_row_does_not_open_and_holds_nothing_else_back() {
         let keyring = keyring();
         let mut catalog = catalog(&keyring);
+        let (whole, closed) = compile(&catalog, &keyring);
+        assert!(closed.is_empty());
         catalog.secrets[0].version = 1;
-        assert!(matches!(compile(&catalog, &keyring), Err(CompileError::Secret { .. })));
+        let moved = catalog.secrets[0].id;
+        let (entries, closed) = compile(&catalog, &keyring);
+        assert_eq!(closed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [moved]);
+        assert_eq!(entries.len() + 1, whole.len());
+        assert!(!entries.contains_key(&(Kind::Secret.into(), moved)));
     }
 }

@@ -125,7 +125,8 @@ pub async fn record(transaction: &mut Transaction, receipts: &[Receipt]) -> Resu
             News::Applied { revision, rejected, persisted } => {
                 let rejected = keep_since(transaction, *node, rejected.clone()).await?;
                 let changed = run!(transaction, connection => sqlx::query(
-                        "UPDATE node SET status = 'connected', revision = $1, rejected = $2, persisted = $3, \
+                        "UPDATE node SET status = CASE WHEN status = 'draining' THEN status ELSE 'connected' END, \
+                         revision = $1, rejected = $2, persisted = $3, \
                          last_seen_at = $4, acked_at = $4 WHERE id = $5 AND connection = $6",
                     )
                     .bind(revision).bind(Json(&rejected)).bind(persisted).bind(at).bind(node.0).bind(stream)
