@@ -78,10 +78,10 @@ pub(super) async fn sample(
     let (mut providers, mut proxies, mut names) = (Vec::new(), Vec::new(), Vec::new());
     for vendor in Vendor::ALL {
         let (provider, proxy) = (format!("sample-{}", vendor.name()), format!("assistant-{}", vendor.name()));
-        provider_of(client, sample, vendor, &provider).await?;
-        deploy(client, "llm-providers", &provider).await?;
+        let changed = provider_of(client, sample, vendor, &provider).await?;
+        deploy(client, "llm-providers", &provider, changed).await?;
         proxy_of(client, vendor, &provider, &proxy).await?;
-        deploy(client, "llm-proxies", &proxy).await?;
+        deploy(client, "llm-proxies", &proxy, false).await?;
         providers.push(invoke(client, "llm-providers", &provider, vendor, gateway).await?);
         proxies.push(invoke(client, "llm-proxies", &proxy, vendor, gateway).await?);
         names.extend([provider, proxy]);
@@ -90,7 +90,9 @@ pub(super) async fn sample(
     Ok(Provisioned { key, providers, proxies })
 }
 
-async fn provider_of(client: &Client, sample: &Sample, vendor: Vendor, name: &str) -> anyhow::Result<()> {
+/// Makes the provider, or follows the sample's port; one that was pointed elsewhere is not the sample's any more.
+/// Whether anything was written.
+async fn provider_of(client: &Client, sample: &Sample, vendor: Vendor, name: &str) -> anyhow::Result<bool> {
     let upstream = json!({ "url": sample.url(vendor), "credential": { "value": vendor.credential() } });
     let path = format!("/api/v1/llm-providers/{name}");
     let Some(found) = client.get(&path).await?.found()? else {
@@ -102,15 +104,16 @@ async fn provider_of(client: &Client, sample: &Sample, vendor: Vendor, name: &st
             "upstream": upstream,
         });
         client.post("/api/v1/llm-providers", &body).await?;
-        return Ok(());
+        return Ok(true);
     };
     let url = found.body().pointer("/upstream/url").and_then(Value::as_str).unwrap_or_default();
-    if url.trim_end_matches('/') != sample.url(vendor) {
+    let moved = url.starts_with("http://127.0.0.1:") && url.trim_end_matches('/') != sample.url(vendor);
+    if moved {
         let mut wanted = spec(found.body());
         wanted["upstream"] = upstream;
         client.put(&path, found.etag(), &wanted).await?;
     }
-    Ok(())
+    Ok(moved)
 }
 
 async fn proxy_of(client: &Client, vendor: Vendor, provider: &str, name: &str) -> anyhow::Result<()> {
@@ -126,15 +129,14 @@ async fn proxy_of(client: &Client, vendor: Vendor, provider: &str, name: &str) -
     Ok(())
 }
 
-/// Deploys an endpoint that is not deployed as it stands.
-async fn deploy(client: &Client, kind: &str, name: &str) -> anyhow::Result<()> {
+/// Deploys an endpoint that is deployed nowhere or was just changed from here. Somebody's draft stays a draft.
+async fn deploy(client: &Client, kind: &str, name: &str, changed: bool) -> anyhow::Result<()> {
     let found = client.get(&format!("/api/v1/{kind}/{name}")).await?.ok()?;
     let current = found.get("deployments").and_then(Value::as_array).into_iter().flatten().any(|deployment| {
         let text = |name: &str| deployment.get(name).and_then(Value::as_str).unwrap_or_default();
         text("gateway") == GATEWAY && matches!(text("status"), "deployed" | "deploying")
     });
-    let pending = found.get("pendingChanges").and_then(Value::as_bool).unwrap_or(true);
-    if current && !pending {
+    if current && !changed {
         return Ok(());
     }
     let body = json!({ "endpoint": name, "gateway": GATEWAY });
