@@ -87,7 +87,8 @@ pub async fn get(State(app): State<App>, actor: Actor, Query(query): Query<Usage
 
 fn time_of(name: &str, text: &str) -> Result<OffsetDateTime, Error> {
     let wrong = || Error::Malformed(format!("{name} must be a time as in 2026-01-31T12:00:00Z"));
-    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?.to_offset(time::UtcOffset::UTC);
+    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
+    let at = at.checked_to_offset(time::UtcOffset::UTC).ok_or_else(wrong)?;
     // Far enough from the ends of what can be counted in microseconds, or moved by a day.
     if (1970..=9000).contains(&at.year()) { Ok(at) } else { Err(wrong()) }
 }

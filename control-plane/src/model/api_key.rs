@@ -79,10 +79,12 @@ impl ApiKeyInput {
         let cut = |at: OffsetDateTime| at.replace_nanosecond(at.nanosecond() / 1000 * 1000).unwrap_or(at);
         match (self.expires_at, self.expires_in) {
             (Some(_), Some(_)) => Err(Violation::invalid("/expiresIn", "give either expiresAt or expiresIn")),
-            (Some(at), None) if !(1970..=9999).contains(&at.year()) => {
-                Err(Violation::invalid("/expiresAt", "must lie before the year 10000"))
-            }
-            (Some(at), None) => Ok(Some(cut(at.to_offset(time::UtcOffset::UTC)))),
+            (Some(at), None) => match at.checked_to_offset(time::UtcOffset::UTC) {
+                Some(at) if (1970..=9999).contains(&at.year()) => Ok(Some(cut(at))),
+                Some(_) | None => {
+                    Err(Violation::invalid("/expiresAt", "must lie between the years 1970 and 9999, in UTC"))
+                }
+            },
             (None, Some(after)) if after.as_millis() == 0 => Err(Violation::invalid("/expiresIn", "must not be zero")),
             (None, Some(after)) => Ok(Some(cut(now + after.as_time()))),
             (None, None) => Ok(None),

@@ -89,7 +89,18 @@ pub(super) async fn gateway(store: &Store, bootstrap: &Bootstrap, ca_fingerprint
     }
     let author = Author::system(store.first_organization());
     // Whoever removed the file wants another token; the oldest makes room.
-    let active = gateway::list_tokens(store, author.organization_id, DEFAULT_GATEWAY).await?;
+    let active = match gateway::list_tokens(store, author.organization_id, DEFAULT_GATEWAY).await {
+        Ok(active) => active,
+        Err(crate::model::error::Error::NotFound { .. }) => {
+            tracing::warn!(
+                "there is no gateway `{DEFAULT_GATEWAY}` any more: no token was written to {}; make one for your gateway \
+                 with POST /api/v1/gateways/NAME/tokens and clear bootstrap.gateway_token_file",
+                file.display()
+            );
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     if let Some(oldest) = active.iter().min_by_key(|token| token.created_at).filter(|_| active.len() > 1) {
         gateway::revoke_token(store, &author, DEFAULT_GATEWAY, &oldest.id.to_string()).await?;
     }

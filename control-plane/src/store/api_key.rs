@@ -99,7 +99,12 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     add_secret(&mut change, id, &text).await?;
     link(&mut change, id, &opened).await?;
     change.put(Kind::ApiKey, id);
-    let changes = json!({ "name": name, "endpoints": spec.endpoints, "digest": hex(&digest(text.expose())) });
+    let changes = json!({
+        "name": name,
+        "endpoints": spec.endpoints,
+        "expiresAt": expires_at.map(OffsetDateTime::unix_timestamp),
+        "digest": hex(&digest(text.expose())),
+    });
     let written = finish(change, id, "api-key.create", changes).await?;
     Ok(Written { value: Minted { key: written.value, text }, revision: written.revision })
 }
@@ -131,7 +136,12 @@ pub async fn replace(
     // It may open less than before.
     change.put_urgent(Kind::ApiKey, before.id);
     stamp(&mut change, before.id).await?;
-    let changes = json!({ "name": { "from": before.name, "to": name }, "endpoints": spec.endpoints });
+    let second = |at: Option<OffsetDateTime>| at.map(OffsetDateTime::unix_timestamp);
+    let changes = json!({
+        "name": { "from": before.name, "to": name },
+        "endpoints": spec.endpoints,
+        "expiresAt": { "from": second(before.expires_at), "to": second(expires_at) },
+    });
     finish(change, before.id, "api-key.replace", changes).await
 }
 

@@ -173,12 +173,14 @@ pub async fn delete(
     Ok(change.commit(entry).await?.revision)
 }
 
-/// Gives a gateway its base URL, for start-ups that know it; nothing happens when it has it already.
+/// Gives a gateway its first base URL and networks, for start-ups that know them. What admins have set since is theirs,
+/// and so is a gateway that they renamed or removed.
 pub async fn set_base_url(store: &Store, name: &str, base_url: &str, networks: &[IpNet]) -> Result<(), Error> {
     let author = Author::system(store.first_organization());
     let mut transaction = store.read().await?;
-    let row = require(&mut transaction, author.organization_id, name).await?;
+    let row = find(&mut transaction, author.organization_id, name).await?;
     drop(transaction);
+    let Some(row) = row.filter(|row| row.spec.0.base_urls.is_empty()) else { return Ok(()) };
     let mut spec = row.spec.0.clone();
     spec.base_urls = vec![base_url.to_owned()];
     spec.upstream_networks.extend(networks.iter().filter(|network| !row.spec.upstream_networks.contains(network)));

@@ -110,7 +110,7 @@ pub async fn succeeded(engine: &Engine, organization_id: Uuid, subjects: &Subjec
         engine,
         sqlx::query(
             "UPDATE login_throttle SET failures = failures - 1 \
-             WHERE organization_id = $1 AND subject = $2 AND failures > 0 AND blocked_until IS NULL",
+             WHERE organization_id = $1 AND subject = $2 AND failures > 0",
         )
         .bind(organization_id)
         .bind(&subjects.address)
