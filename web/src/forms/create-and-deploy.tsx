@@ -1,7 +1,7 @@
 /** Saving an endpoint and sending it to a gateway in one go, with the second half repeatable if it fails. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { deploy } from "../api/deployments";
+import { deploy, remember } from "../api/deployments";
 import { gatewaysQuery } from "../api/gateways";
 import { messages } from "../messages";
 import { Button } from "../ui/button";
@@ -36,6 +36,7 @@ export function useCreateAndDeploy<V>({ create, onDone, onRefused }: Options<V>)
   const deployment = useMutation({
     mutationFn: ({ name, to }: { name: string; to: string }) => deploy(name, to),
     onSuccess: (made, { name }) => {
+      remember(queries, made);
       onDone({ name, deployment: made.id });
     },
   });

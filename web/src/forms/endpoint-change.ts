@@ -1,6 +1,6 @@
 /** Changing, removing and deploying a provider or a proxy, whichever it is. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { deploy } from "../api/deployments";
+import { deploy, remember } from "../api/deployments";
 import { loadProvider, providerQuery, removeProvider, replaceProvider } from "../api/providers";
 import type { ProviderChange } from "../api/providers";
 import { loadProxy, proxyQuery, removeProxy, replaceProxy } from "../api/proxies";
@@ -47,7 +47,7 @@ export function useDeploy(onSent: (deployment: string) => void) {
   return useMutation({
     mutationFn: ({ endpoint, gateway }: { endpoint: string; gateway: string }) => deploy(endpoint, gateway),
     onSuccess: (made) => {
-      void queries.invalidateQueries({ queryKey: ["deployments"] });
+      remember(queries, made);
       onSent(made.id);
     },
   });
