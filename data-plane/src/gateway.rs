@@ -66,21 +66,7 @@ impl Gateway {
         let address = listener.address();
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let protected = config.gateway.protected.iter().copied().chain([address]).chain(admin_address).collect();
-        let plane = Arc::new(Plane {
-            runtime,
-            upstreams: Upstreams::new(
-                protected,
-                config.deadlines.upstream_keep_alive,
-                config.limits.idle_upstream_connections,
-            ),
-            sink,
-            metrics: Metrics::default(),
-            limits: config.limits.clone(),
-            deadlines: config.deadlines.clone(),
-            log_requests: config.log.requests,
-            draining: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
-        });
+        let plane = Arc::new(plane(config, runtime, sink, protected));
         let (stop, rest) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(listener.run(Arc::clone(&plane), stop.clone()));
         let mut others = vec![tokio::spawn(sweep(Arc::clone(&plane), rest.clone()))];
@@ -104,6 +90,28 @@ impl Gateway {
                 tracing::error!("a task of the gateway ended in a panic");
             }
         }
+    }
+}
+
+/// What all requests share. `protected` are never dialled.
+pub(crate) fn plane(
+    config: &Config,
+    runtime: Arc<ArcSwapOption<Runtime>>,
+    sink: Sink,
+    protected: Vec<SocketAddr>,
+) -> Plane {
+    let (limits, deadlines) = (config.limits.clone(), config.deadlines.clone());
+    let upstreams = Upstreams::new(protected, deadlines.upstream_keep_alive, limits.idle_upstream_connections);
+    Plane {
+        runtime,
+        upstreams,
+        sink,
+        metrics: Metrics::default(),
+        limits,
+        deadlines,
+        log_requests: config.log.requests,
+        draining: AtomicBool::new(false),
+        ending: AtomicBool::new(false),
     }
 }
 

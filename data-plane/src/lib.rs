@@ -13,6 +13,8 @@ pub mod runtime;
 
 mod listener;
 mod presence;
+#[cfg(test)]
+mod properties;
 mod telemetry;
 mod upstream;
 

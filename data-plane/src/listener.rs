@@ -5,6 +5,9 @@ pub(crate) mod admin;
 mod connection;
 mod socket;
 
+#[cfg(test)]
+pub(crate) use self::connection::serve_http1;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,6 +8,8 @@
 pub(crate) mod address;
 pub(crate) mod connect;
 pub(crate) mod line;
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod pool;
 
 use std::borrow::Cow;
@@ -66,6 +68,7 @@ pub(crate) struct Upstreams {
     protected: Vec<SocketAddr>,
     keep_alive: Duration,
     idle_limit: usize,
+    network: connect::Network,
 }
 
 /// One request to one vendor.
@@ -80,7 +83,21 @@ pub(crate) struct Attempt<'a> {
 impl Upstreams {
     /// `protected` are never dialled.
     pub(crate) fn new(protected: Vec<SocketAddr>, keep_alive: Duration, idle_limit: usize) -> Self {
-        Self { pools: ArcSwap::default(), public_roots: connect::tls_config(&[]), protected, keep_alive, idle_limit }
+        Self {
+            pools: ArcSwap::default(),
+            public_roots: connect::tls_config(&[]),
+            protected,
+            keep_alive,
+            idle_limit,
+            network: connect::Network::default(),
+        }
+    }
+
+    /// Dials within a test from now on.
+    #[cfg(test)]
+    pub(crate) fn through(mut self, network: memory::Network) -> Self {
+        self.network = connect::Network::Memory(network);
+        self
     }
 
     /// Sends a request and waits for the head of the answer; the caller sets the deadline for that.
@@ -133,7 +150,8 @@ impl Upstreams {
 
     async fn open(&self, attempt: &Attempt<'_>, pool: &Pool) -> Result<Line, Failure> {
         let policy = self.policy(attempt);
-        let connecting = connect::connect(&attempt.provider.upstream, pool.tls(), policy, attempt.connect);
+        let connecting =
+            connect::connect(&self.network, &attempt.provider.upstream, pool.tls(), policy, attempt.connect);
         let stream = connecting.await?;
         Line::open(stream).await.map_err(|error| broken(&error))
     }

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
@@ -83,7 +83,11 @@ async fn until(presence: &Presence, stage: Stage) {
     .await;
 }
 
-async fn serve_http1(stream: TcpStream, presence: &Arc<Presence>, plane: Arc<Plane>) {
+/// HTTP/1.1 over any transport.
+pub(crate) async fn serve_http1<S>(stream: S, presence: &Arc<Presence>, plane: Arc<Plane>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let deadlines = plane.deadlines.clone();
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None);
@@ -111,7 +115,11 @@ async fn serve_http1(stream: TcpStream, presence: &Arc<Presence>, plane: Arc<Pla
     linger(connection.into_parts().io.into_inner()).await;
 }
 
-async fn serve_http2(stream: TcpStream, presence: &Arc<Presence>, plane: Arc<Plane>, streams: TaskTracker) {
+/// HTTP/2 over any transport.
+pub(super) async fn serve_http2<S>(stream: S, presence: &Arc<Presence>, plane: Arc<Plane>, streams: TaskTracker)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let deadlines = plane.deadlines.clone();
     let mut builder = http2::Builder::new(Streams(streams));
     builder
@@ -220,7 +228,7 @@ impl Watch {
 
 /// Closes our side and lets the client finish its sentence: closing on unread bytes would make the kernel send a reset,
 /// which may overtake our answer. What it still says is never parsed.
-async fn linger(mut socket: Socket) {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>) {
     let (bytes, patience) = LINGER;
     let _ = timeout(patience, async {
         socket.shutdown().await?;

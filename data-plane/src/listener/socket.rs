@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::presence::Presence;
 
-pub(super) struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket<S> {
+    stream: S,
     presence: Arc<Presence>,
     /// Requests that had begun when the head being scanned did.
     requests: u64,
     scan: HeadScan,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream, presence: Arc<Presence>) -> Self {
+impl<S> Socket<S> {
+    pub(super) fn new(stream: S, presence: Arc<Presence>) -> Self {
         Self { stream, presence, requests: 0, scan: HeadScan::default() }
     }
 
@@ -41,7 +40,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
@@ -53,7 +52,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);

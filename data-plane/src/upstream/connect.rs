@@ -26,16 +26,31 @@ use crate::runtime::provider::Upstream;
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// No socket at all.
+    #[cfg(test)]
+    Memory(super::memory::End),
+}
+
+/// How an address that may be dialled becomes a connection.
+#[derive(Default)]
+pub(crate) enum Network {
+    /// By the kernel.
+    #[default]
+    Kernel,
+    /// Within a test.
+    #[cfg(test)]
+    Memory(super::memory::Network),
 }
 
 impl Stream {
     /// The other end; `None`: it is gone.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        let stream = match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        };
-        stream.peer_addr().ok()
+        match self {
+            Self::Plain(stream) => stream.peer_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+            #[cfg(test)]
+            Self::Memory(end) => Some(end.address),
+        }
     }
 }
 
@@ -56,6 +71,7 @@ pub(crate) fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Arc<ClientC
 
 /// Connects within `patience`, name resolution and TLS included.
 pub(crate) async fn connect(
+    network: &Network,
     upstream: &Upstream,
     tls: Option<&Arc<ClientConfig>>,
     policy: Policy<'_>,
@@ -68,6 +84,11 @@ pub(crate) async fn connect(
         addresses.iter().copied().filter(|address| policy.allows(upstream.scheme, *address)).collect();
     if allowed.is_empty() {
         return Err(Failure::new(FailureKind::Forbidden, format!("none of {addresses:?} may be dialled")));
+    }
+    match network {
+        Network::Kernel => {}
+        #[cfg(test)]
+        Network::Memory(network) => return network.dial(&allowed),
     }
     let stream = dial(&allowed, policy, deadline).await?;
     let Some(config) = tls else { return Ok(Stream::Plain(stream)) };
@@ -140,6 +161,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -149,6 +172,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -160,6 +185,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
@@ -167,6 +194,8 @@ impl AsyncWrite for Stream {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(test)]
+            Self::Memory(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -174,6 +203,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -181,6 +212,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }
