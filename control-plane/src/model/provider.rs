@@ -7,7 +7,9 @@ use utoipa::ToSchema;
 use super::context::Context;
 use super::error::{Error, Violation};
 use super::resource::{Noun, Warning};
-use super::security::{AccessControl, Models, Reserved, Security, Timeouts, check_texts, refuse_unenforced};
+use super::security::{
+    AccessControl, Compression, Models, Reserved, Security, Timeouts, check_texts, refuse_unenforced, yes,
+};
 use super::template::Template;
 use super::upstream::{self, Credential, CredentialInput, Upstream};
 
@@ -37,6 +39,12 @@ pub struct ProviderSpec<C = Credential> {
     /// Answers 403 to everyone. Read live: takes effect without a deployment.
     #[serde(default)]
     pub disabled: bool,
+    /// WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too.
+    #[serde(default = "yes")]
+    pub realtime: bool,
+    /// What the vendor may do to its answers.
+    #[serde(default)]
+    pub compression: Compression,
     /// Not enforced yet: the default only.
     #[serde(default)]
     pub access_control: AccessControl,
@@ -98,6 +106,8 @@ impl ProviderInput {
             security,
             timeouts,
             disabled,
+            realtime,
+            compression,
             access_control,
             models,
             limits,
@@ -113,6 +123,8 @@ impl ProviderInput {
             security,
             timeouts,
             disabled,
+            realtime,
+            compression,
             access_control,
             models,
             limits,

@@ -7,7 +7,9 @@ use super::context::Context;
 use super::error::{Error, Violation};
 use super::key_location::KeyLocation;
 use super::resource::Noun;
-use super::security::{AccessControl, Models, Reserved, Security, Timeouts, check_texts, refuse_unenforced};
+use super::security::{
+    AccessControl, Compression, Models, Reserved, Security, Timeouts, check_texts, refuse_unenforced, yes,
+};
 
 /// What an author says about a proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -36,6 +38,12 @@ pub struct ProxySpec {
     /// Answers 403 to everyone. Read live: takes effect without a deployment.
     #[serde(default)]
     pub disabled: bool,
+    /// WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too.
+    #[serde(default = "yes")]
+    pub realtime: bool,
+    /// What the vendor may do to its answers.
+    #[serde(default)]
+    pub compression: Compression,
     /// Not enforced yet: the default only.
     #[serde(default)]
     pub access_control: AccessControl,

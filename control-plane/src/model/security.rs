@@ -89,6 +89,22 @@ impl Timeouts {
     }
 }
 
+/// What vendors may do to their answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Compression {
+    /// Nothing: they are asked for plain answers, so that usage can be read.
+    #[default]
+    Identity,
+    /// What the client says it can read; an answer that comes compressed has no token counts.
+    PassThrough,
+}
+
+/// What is allowed unless it is said otherwise.
+pub(super) const fn yes() -> bool {
+    true
+}
+
 /// Which requests an endpoint lets through at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

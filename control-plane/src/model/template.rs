@@ -44,6 +44,9 @@ pub struct TemplateSpec {
     /// Where the model stands; null: never known.
     #[serde(default)]
     pub model: Option<ModelLocations>,
+    /// Where the vendor speaks WebSocket; null: nowhere.
+    #[serde(default)]
+    pub realtime: Option<RealtimeLocations>,
 }
 
 /// Families of API shapes.
@@ -149,6 +152,17 @@ pub struct ModelLocations {
     pub response_body: Vec<String>,
 }
 
+/// Where the vendor speaks WebSocket, and how a browser, which cannot set headers, shows its key there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RealtimeLocations {
+    /// Paths, without the query; one `*` stands for a part of one segment.
+    pub paths: Vec<String>,
+    /// The key may travel as a subprotocol that begins with this; empty: there is no such way.
+    #[serde(default)]
+    pub key_protocol: String,
+}
+
 /// A template with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -248,7 +262,8 @@ impl Templates {
 
 /// What the types cannot say.
 fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
-    let TemplateSpec { credential, auth_failure, key_locations, credential_names, usage, model, .. } = spec;
+    let TemplateSpec { credential, auth_failure, key_locations, credential_names, usage, model, realtime, .. } =
+        spec;
     if key_locations.is_empty() {
         violations.push(Violation::invalid("/keyLocations", "must not be empty"));
     }
@@ -264,6 +279,10 @@ fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
     }
     if auth_failure.status.iter().any(|status| !(400..500).contains(status)) {
         violations.push(Violation::invalid("/authFailure/status", "must be 4xx"));
+    }
+    let paths = realtime.iter().flat_map(|realtime| &realtime.paths);
+    if paths.clone().any(|path| !path.starts_with('/') || path.matches('*').count() > 1 || path.contains('?')) {
+        violations.push(Violation::invalid("/realtime/paths", "must be paths with at most one `*` and no query"));
     }
     let mut pointers: Vec<&String> = Vec::new();
     if let Some(usage) = usage {

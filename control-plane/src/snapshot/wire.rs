@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 use proto::config::{
-    ApiKey, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation, Kind, Route, RouteTarget, Secret,
+    ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation, Kind, Route, RouteTarget, Secret,
     Settings, StreamFraming as WireFraming, Template as WireTemplate, Timeouts as WireTimeouts,
     Upstream as WireUpstream, api_key, endpoint, key_location,
     template::{Model, Usage},
@@ -19,10 +19,10 @@ use crate::{
         key_location::{KeyLocation, KeyPlace},
         provider::ProviderSpec,
         proxy::ProxySpec,
-        security::{ApiKeySecurity, Security, Timeouts},
+        security::{ApiKeySecurity, Compression, Security, Timeouts},
         template::{
-            AuthFailure, CredentialHeader, Dialect, ModelLocations, StreamFraming, Template, TemplateSpec,
-            UsageLocations,
+            AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, StreamFraming, Template,
+            TemplateSpec, UsageLocations,
         },
         upstream::{Credential, Upstream},
     },
@@ -114,7 +114,9 @@ fn template(template: &Template) -> WireTemplate {
         sample_model: _,
         usage,
         model,
+        realtime,
     } = spec;
+    let RealtimeLocations { paths, key_protocol } = realtime.clone().unwrap_or_default();
     let dialect = match dialect {
         Dialect::Openai => WireDialect::Openai,
         Dialect::Anthropic => WireDialect::Anthropic,
@@ -133,6 +135,8 @@ fn template(template: &Template) -> WireTemplate {
         model: model.as_ref().map(self::model),
         credential_names: credential_names.clone(),
         auth_failure_body: body.clone(),
+        realtime_paths: paths,
+        realtime_key_protocol: key_protocol,
     }
 }
 
@@ -189,7 +193,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         frozen,
         revision: _,
     } = entry;
-    let (key_locations, timeouts, target) = match frozen {
+    let Parts { key_locations, timeouts, realtime, compression, target } = match frozen {
         Frozen::Provider(spec) => provider(spec),
         Frozen::Proxy(spec, targets) => proxy(spec, targets),
     };
@@ -203,10 +207,21 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         target: Some(target),
         deployment_id: bytes_of(*deployment_id),
         deployment_version: u32::try_from(*deployment_version).unwrap_or(u32::MAX),
+        realtime_disabled: !realtime,
+        compression: match compression {
+            Compression::Identity => WireCompression::Identity.into(),
+            Compression::PassThrough => WireCompression::PassThrough.into(),
+        },
     }
 }
 
-type Parts = (Vec<WireKeyLocation>, WireTimeouts, endpoint::Target);
+struct Parts {
+    key_locations: Vec<WireKeyLocation>,
+    timeouts: WireTimeouts,
+    realtime: bool,
+    compression: Compression,
+    target: endpoint::Target,
+}
 
 fn provider(spec: &ProviderSpec) -> Parts {
     let ProviderSpec {
@@ -219,6 +234,8 @@ fn provider(spec: &ProviderSpec) -> Parts {
         security,
         timeouts,
         disabled: _,
+        realtime,
+        compression,
         // Refused unless they are what they are when nothing is said.
         access_control: _,
         models: _,
@@ -231,7 +248,13 @@ fn provider(spec: &ProviderSpec) -> Parts {
         secret_id: credential.as_ref().map(|Credential { secret, last4: _ }| bytes_of(secret.0)).unwrap_or_default(),
         extra_ca_pem: ca_pem.clone().unwrap_or_default(),
     };
-    (key_locations(security), self::timeouts(timeouts), endpoint::Target::Upstream(upstream))
+    Parts {
+        key_locations: key_locations(security),
+        timeouts: self::timeouts(timeouts),
+        realtime: *realtime,
+        compression: *compression,
+        target: endpoint::Target::Upstream(upstream),
+    }
 }
 
 fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
@@ -245,6 +268,8 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         security,
         timeouts,
         disabled: _,
+        realtime,
+        compression,
         access_control: _,
         models: _,
         limits: _,
@@ -257,7 +282,13 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         priority: *priority,
     };
     let route = Route { targets: targets.iter().map(target).collect() };
-    (key_locations(security), self::timeouts(timeouts), endpoint::Target::Route(route))
+    Parts {
+        key_locations: key_locations(security),
+        timeouts: self::timeouts(timeouts),
+        realtime: *realtime,
+        compression: *compression,
+        target: endpoint::Target::Route(route),
+    }
 }
 
 fn key_locations(security: &Security) -> Vec<WireKeyLocation> {

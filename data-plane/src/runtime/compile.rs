@@ -222,7 +222,8 @@ impl References<'_> {
     }
 
     fn endpoint(&self, id: Uuid, parsed: Parsed, stripped: &[HeaderName]) -> Result<Endpoint, Invalid> {
-        let Parsed { name, context, template, key_locations, disabled, timeouts, target } = parsed;
+        let Parsed { name, context, template, key_locations, disabled, realtime, compression, timeouts, target } =
+            parsed;
         let template = Arc::clone(self.find(Kind::Template, self.templates, template, "/template")?);
         let target = match target {
             ParsedTarget::Upstream(upstream) => {
@@ -236,6 +237,7 @@ impl References<'_> {
                     name: name.clone(),
                     template: Arc::clone(&template),
                     disabled,
+                    realtime,
                     upstream,
                     credential,
                     destination,
@@ -279,6 +281,8 @@ impl References<'_> {
             stripped_headers: headers.into(),
             stripped_parameters: parameters.into(),
             disabled,
+            realtime: realtime && target.providers().all(|provider| provider.realtime),
+            compression,
             timeouts: timeouts.or(target.first().timeouts),
             target,
         })

@@ -30,10 +30,24 @@ pub struct Endpoint {
     pub stripped_parameters: Box<[Box<str>]>,
     /// Answers 403 to everyone.
     pub disabled: bool,
+    /// WebSocket may be spoken where the template has it: allowed by itself and by every provider behind it.
+    pub realtime: bool,
+    /// What the vendor may do to its answers.
+    pub compression: Compression,
     /// Its own, then its provider's.
     pub timeouts: Timeouts,
     /// Where requests go.
     pub target: Target,
+}
+
+/// What a vendor may do to its answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Nothing: usage is read from them.
+    #[default]
+    Identity,
+    /// What the client says it can read; usage is unknown where it comes so.
+    PassThrough,
 }
 
 /// Where requests of an endpoint go.
@@ -46,6 +60,16 @@ pub enum Target {
 }
 
 impl Target {
+    /// All that a request may be sent to.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        let (provider, route) = match self {
+            Self::Provider(provider) => (Some(provider), None),
+            Self::Route(route) => (None, Some(route)),
+        };
+        let targets = route.into_iter().flat_map(|route| route.targets()).map(|target| &target.provider);
+        provider.into_iter().chain(targets)
+    }
+
     /// The provider to try first.
     pub fn first(&self) -> &Arc<Provider> {
         match self {
@@ -60,7 +84,7 @@ pub(super) mod wire {
     use proto::config::endpoint;
     use uuid::Uuid;
 
-    use super::{Context, KeyLocation, Timeouts};
+    use super::{Compression, Context, KeyLocation, Timeouts};
     use crate::runtime::invalid::{Code, Invalid};
     use crate::runtime::{provider, proxy};
 
@@ -71,6 +95,8 @@ pub(super) mod wire {
         pub(in crate::runtime) template: Uuid,
         pub(in crate::runtime) key_locations: Box<[KeyLocation]>,
         pub(in crate::runtime) disabled: bool,
+        pub(in crate::runtime) realtime: bool,
+        pub(in crate::runtime) compression: Compression,
         pub(in crate::runtime) timeouts: Timeouts,
         pub(in crate::runtime) target: ParsedTarget,
     }
@@ -94,6 +120,8 @@ pub(super) mod wire {
                 deployment_id: _,
                 deployment_version: _,
                 target,
+                realtime_disabled,
+                compression,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -113,6 +141,11 @@ pub(super) mod wire {
                 // Without a place to look no key could ever be found; the list is never a way to switch keys off.
                 return Err(Invalid::new("/security/apiKey/locations", Code::Missing, "no place to read a key from"));
             }
+            let compression = match proto::config::Compression::try_from(compression) {
+                Ok(proto::config::Compression::Identity) => Compression::Identity,
+                Ok(proto::config::Compression::PassThrough) => Compression::PassThrough,
+                Err(_) => return Err(Invalid::new("/compression", Code::Unsupported, "this node does not know it")),
+            };
             let target = match target {
                 Some(endpoint::Target::Upstream(upstream)) => ParsedTarget::Upstream(Box::new(upstream.try_into()?)),
                 Some(endpoint::Target::Route(route)) => ParsedTarget::Route(proxy::wire::targets(route)?),
@@ -124,6 +157,8 @@ pub(super) mod wire {
                 template,
                 key_locations,
                 disabled,
+                realtime: !realtime_disabled,
+                compression,
                 timeouts: timeouts.into(),
                 target,
             })

@@ -21,6 +21,8 @@ pub struct Provider {
     pub template: Arc<Template>,
     /// Switched off by an administrator: no proxy may use it either.
     pub disabled: bool,
+    /// WebSocket may be spoken over it.
+    pub realtime: bool,
     /// Where the vendor is.
     pub upstream: Upstream,
     /// The credential header, marked sensitive; `None`: none is sent.

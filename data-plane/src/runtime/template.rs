@@ -28,6 +28,30 @@ pub struct Template {
     pub model: ModelPlan,
     /// Header and query names that vendors of this template read keys from, lower case; never passed on.
     pub credential_names: Box<[Box<str>]>,
+    /// Which paths speak WebSocket.
+    pub realtime: Realtime,
+}
+
+/// Where a vendor speaks WebSocket, and how a browser shows its key there.
+#[derive(Debug, Default)]
+pub struct Realtime {
+    /// A `*` stands for a part of one segment.
+    pub paths: Box<[Box<str>]>,
+    /// A subprotocol that begins so carries a key; empty: none does.
+    pub key_protocol: Box<str>,
+}
+
+impl Realtime {
+    /// Whether a vendor path (without the query) speaks WebSocket.
+    pub fn covers(&self, path: &str) -> bool {
+        self.paths.iter().any(|known| match known.split_once('*') {
+            None => **known == *path,
+            Some((before, after)) => path
+                .strip_prefix(before)
+                .and_then(|rest| rest.strip_suffix(after))
+                .is_some_and(|part| !part.is_empty() && !part.contains('/')),
+        })
+    }
 }
 
 /// A vendor's way of saying that the stored credential is bad.
@@ -69,7 +93,7 @@ mod wire {
     use proto::config::{StreamFraming, template};
     use uuid::Uuid;
 
-    use super::{AuthFailure, Dialect, ModelPlan, Pointers, Template, facts};
+    use super::{AuthFailure, Dialect, ModelPlan, Pointers, Realtime, Template, facts};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Template {
@@ -85,6 +109,8 @@ mod wire {
                 model,
                 credential_names,
                 auth_failure_body,
+                realtime_paths,
+                realtime_key_protocol,
             } = proto::config::Template::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the template cannot be decoded"))?;
             let dialect = dialect_of(dialect)?;
@@ -119,6 +145,10 @@ mod wire {
                 answer,
                 model,
                 credential_names: credential_names.into_iter().map(|name| name.to_ascii_lowercase().into()).collect(),
+                realtime: Realtime {
+                    paths: realtime_paths.into_iter().map(Into::into).collect(),
+                    key_protocol: realtime_key_protocol.into(),
+                },
             })
         }
     }
@@ -212,6 +242,21 @@ mod tests {
             path_before: before.into(),
             path_after: after.iter().map(|text| (*text).into()).collect(),
         }
+    }
+
+    #[test]
+    fn a_realtime_path_is_one_that_is_named() {
+        let realtime = Realtime {
+            paths: ["/v1/realtime", "/ws/google.*.Service.Bidi"].map(Into::into).into(),
+            key_protocol: "".into(),
+        };
+        for path in ["/v1/realtime", "/ws/google.v1beta.Service.Bidi"] {
+            assert!(realtime.covers(path), "{path}");
+        }
+        for path in ["/v1/realtime/", "/v1/realtimes", "", "/ws/google..Service.Bidi", "/ws/google.a/b.Service.Bidi"] {
+            assert!(!realtime.covers(path), "{path}");
+        }
+        assert!(!Realtime::default().covers("/v1/realtime"));
     }
 
     #[test]

@@ -715,6 +715,11 @@ export interface components {
             /** @description The first owner is still to come. */
             needed: boolean;
         };
+        /**
+         * @description What vendors may do to their answers.
+         * @enum {string}
+         */
+        Compression: "identity" | "passThrough";
         /** @example /openai-prod */
         Context: string;
         /** @description The header that carries the vendor's credential. */
@@ -1185,6 +1190,10 @@ export interface components {
                 timeouts?: components["schemas"]["Timeouts"];
                 /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
                 disabled?: boolean;
+                /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
+                realtime?: boolean;
+                /** @description What the vendor may do to its answers. */
+                compression?: components["schemas"]["Compression"];
                 /** @description Not enforced yet: the default only. */
                 accessControl?: components["schemas"]["AccessControl"];
                 /** @description Not enforced yet: the default only. */
@@ -1235,6 +1244,10 @@ export interface components {
                 timeouts?: components["schemas"]["Timeouts"];
                 /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
                 disabled?: boolean;
+                /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
+                realtime?: boolean;
+                /** @description What the vendor may do to its answers. */
+                compression?: components["schemas"]["Compression"];
                 /** @description Not enforced yet: the default only. */
                 accessControl?: components["schemas"]["AccessControl"];
                 /** @description Not enforced yet: the default only. */
@@ -1441,6 +1454,10 @@ export interface components {
             timeouts?: components["schemas"]["Timeouts"];
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
+            /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
+            realtime?: boolean;
+            /** @description What the vendor may do to its answers. */
+            compression?: components["schemas"]["Compression"];
             /** @description Not enforced yet: the default only. */
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Not enforced yet: the default only. */
@@ -1471,6 +1488,10 @@ export interface components {
             timeouts?: components["schemas"]["Timeouts"];
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
+            /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
+            realtime?: boolean;
+            /** @description What the vendor may do to its answers. */
+            compression?: components["schemas"]["Compression"];
             /** @description Not enforced yet: the default only. */
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Not enforced yet: the default only. */
@@ -1516,6 +1537,10 @@ export interface components {
             timeouts?: components["schemas"]["Timeouts"];
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
+            /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
+            realtime?: boolean;
+            /** @description What the vendor may do to its answers. */
+            compression?: components["schemas"]["Compression"];
             /** @description Not enforced yet: the default only. */
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Not enforced yet: the default only. */
@@ -1546,6 +1571,10 @@ export interface components {
             timeouts?: components["schemas"]["Timeouts"];
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
+            /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
+            realtime?: boolean;
+            /** @description What the vendor may do to its answers. */
+            compression?: components["schemas"]["Compression"];
             /** @description Not enforced yet: the default only. */
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Not enforced yet: the default only. */
@@ -1708,6 +1737,13 @@ export interface components {
              * @description Lower first; 0 only, for now.
              */
             priority?: number;
+        };
+        /** @description Where the vendor speaks WebSocket, and how a browser, which cannot set headers, shows its key there. */
+        RealtimeLocations: {
+            /** @description Paths, without the query; one `*` stands for a part of one segment. */
+            paths: string[];
+            /** @description The key may travel as a subprotocol that begins with this; empty: there is no such way. */
+            keyProtocol?: string;
         };
         /** @description A resource that a node could not take in its newest form. */
         RejectedResource: {
@@ -1976,6 +2012,7 @@ export interface components {
             sampleModel: string;
             usage?: components["schemas"]["UsageLocations"] | null;
             model?: components["schemas"]["ModelLocations"] | null;
+            realtime?: components["schemas"]["RealtimeLocations"] | null;
         };
         /** @description How long a gateway waits. */
         Timeouts: {
