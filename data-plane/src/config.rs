@@ -15,6 +15,9 @@ use zeroize::Zeroizing;
 /// The reference: every key with its default and its meaning.
 pub const DEFAULT: &str = include_str!("../config.default.toml");
 
+/// Fields that a request's head may ever have.
+pub const MAX_HEADERS: usize = 100;
+
 /// Configuration of one node.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,10 +91,21 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Bytes of a request's URI.
     pub uri_bytes: usize,
+    /// Fields of a request's head, at most [`MAX_HEADERS`].
+    #[serde(deserialize_with = "headers")]
+    pub headers: usize,
     /// Connections open at once.
     pub connections: usize,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
+    /// Bytes that an HTTP/2 client may send ahead on one stream.
+    #[serde(deserialize_with = "window")]
+    pub stream_window: u32,
+    /// The same for a whole connection.
+    #[serde(deserialize_with = "window")]
+    pub connection_window: u32,
+    /// HTTP/2 frames a second that carry nothing, on one connection; ten times as many may come at once.
+    pub control_frames: u32,
     /// Idle connections kept per upstream.
     pub idle_upstream_connections: usize,
 }
@@ -115,6 +129,12 @@ pub struct Deadlines {
     /// A client that takes nothing of its answer is dropped after this.
     #[serde(deserialize_with = "duration")]
     pub client_idle: Duration,
+    /// Between two PINGs to an HTTP/2 client.
+    #[serde(deserialize_with = "duration")]
+    pub ping_interval: Duration,
+    /// From a PING to its answer.
+    #[serde(deserialize_with = "duration")]
+    pub ping: Duration,
     /// Until the upstream's connection stands, TLS included; an endpoint may set another.
     #[serde(deserialize_with = "duration")]
     pub connect: Duration,
@@ -277,6 +297,19 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     (!duration.is_zero()).then_some(duration)
+}
+
+fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let number = usize::deserialize(deserializer)?;
+    let fits = (1..=MAX_HEADERS).contains(&number);
+    fits.then_some(number).ok_or_else(|| serde::de::Error::custom("a head has 1 to 100 fields"))
+}
+
+/// RFC 9113 section 6.9.1.
+fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    let fits = (1..=i32::MAX.unsigned_abs()).contains(&number);
+    fits.then_some(number).ok_or_else(|| serde::de::Error::custom("a window has 1 to 2147483647 bytes"))
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {

@@ -22,10 +22,16 @@ pub enum Refusal {
     NotReady,
     /// The node is stopping.
     Draining,
+    /// The head cannot be read.
+    Malformed,
     /// No, two or malformed `Host`, or another than in the request line.
     BadHost,
-    /// The request's length is stated in two ways.
+    /// The request's length is stated in two ways, or in none that can be read.
     BadFraming,
+    /// The body has a transfer coding besides chunks.
+    CodingNotSupported,
+    /// Something else is expected than `100-continue`.
+    ExpectationNotSupported,
     /// `Connection` nominates a header that decides about the request.
     BadConnectionHeader,
     /// The path has forms that two readers could read in two ways.
@@ -74,11 +80,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::NotReady,
         Self::Draining,
+        Self::Malformed,
         Self::BadHost,
         Self::BadFraming,
+        Self::CodingNotSupported,
+        Self::ExpectationNotSupported,
         Self::BadConnectionHeader,
         Self::BadPath,
         Self::MethodNotAllowed,
@@ -106,7 +115,8 @@ impl Refusal {
     /// HTTP status.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::BadHost
+            Self::Malformed
+            | Self::BadHost
             | Self::BadFraming
             | Self::BadConnectionHeader
             | Self::BadPath
@@ -117,6 +127,8 @@ impl Refusal {
             Self::UnknownContext => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed | Self::UpgradeNotSupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::ExpectationNotSupported => StatusCode::EXPECTATION_FAILED,
+            Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -136,8 +148,11 @@ impl Refusal {
         match self {
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
+            Self::Malformed => "malformed_request",
             Self::BadHost => "bad_host",
             Self::BadFraming => "bad_framing",
+            Self::CodingNotSupported => "transfer_coding_not_supported",
+            Self::ExpectationNotSupported => "expectation_not_supported",
             Self::BadConnectionHeader => "bad_connection_header",
             Self::BadPath => "bad_path",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -172,7 +187,20 @@ impl Refusal {
             }
             Self::Draining => "This gateway node is stopping. Send the request again; another node will take it.",
             Self::BadHost => "The request must name its host exactly once, in the Host header. Check the client.",
-            Self::BadFraming => "The request states its length in two ways. Send Content-Length or chunks, not both.",
+            Self::Malformed => {
+                "The request cannot be read as HTTP. Check the client and what stands between it and here."
+            }
+            Self::BadFraming => {
+                "The request states its length in two ways, or in none that can be read. Send one Content-Length or \
+                 chunks, not both."
+            }
+            Self::CodingNotSupported => {
+                "The body has a transfer coding that is not supported. Send it in plain chunks; compress the content \
+                 instead, if the vendor takes that."
+            }
+            Self::ExpectationNotSupported => {
+                "The Expect header asks for something that is not supported. Send 100-continue or no Expect header."
+            }
             Self::BadConnectionHeader => {
                 "The Connection header names a header that decides about the request. Remove it from Connection."
             }
@@ -251,8 +279,11 @@ impl Refusal {
     const fn closes(self) -> bool {
         matches!(
             self,
-            Self::BadHost
+            Self::Malformed
+                | Self::BadHost
                 | Self::BadFraming
+                | Self::CodingNotSupported
+                | Self::ExpectationNotSupported
                 | Self::BadConnectionHeader
                 | Self::HeadTooLarge
                 | Self::UriTooLong

@@ -1,12 +1,16 @@
 //! Where clients come in: binding, accepting, and the way every connection ends when the node stops.
 
 pub(crate) mod admin;
+pub(crate) mod close;
 
+mod body;
 mod connection;
+mod frames;
+mod head;
+mod http1;
+mod http2;
 mod socket;
-
-#[cfg(test)]
-pub(crate) use self::connection::serve_http1;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -106,6 +110,15 @@ impl Listener {
             });
         }
     }
+}
+
+/// HTTP/1.1 over any transport.
+#[cfg(test)]
+pub(crate) async fn serve_http1<S>(stream: S, presence: &Arc<crate::presence::Presence>, plane: Arc<Plane>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    http1::serve(stream, &[], presence, plane).await;
 }
 
 fn random() -> u64 {

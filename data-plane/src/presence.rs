@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
+use crate::error::Refusal;
 use crate::runtime::request_id::RequestIds;
 
 /// One client connection.
@@ -22,8 +23,14 @@ pub(crate) struct Presence {
     idle_since: AtomicU64,
     head_since: AtomicU64,
     stalled_since: AtomicU64,
-    /// The head that was read last stated its length in two ways.
-    two_lengths: AtomicBool,
+    /// The client has said something.
+    greeted: AtomicBool,
+    /// What became of the head that was read last, as a place in `Refusal::ALL`, plus one; 0: it passed.
+    refused: AtomicU8,
+    /// Bytes wait until the request before them is answered.
+    holds_back: AtomicBool,
+    /// From now on the connection carries another protocol.
+    tunnel: AtomicBool,
     waker: AtomicWaker,
     register: Arc<Register>,
 }
@@ -31,6 +38,8 @@ pub(crate) struct Presence {
 /// What the connection is waiting for, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
+    /// For the client to say anything.
+    FirstByte(Instant),
     /// For a request to begin.
     Request(Instant),
     /// For a head to end.
@@ -51,12 +60,11 @@ impl Presence {
         usize::try_from(self.number).unwrap_or_default()
     }
 
-    /// A request begins.
-    pub(crate) fn enter(presence: &Arc<Self>) -> Busy {
+    /// A request begins. `taking`: whoever watches its stream.
+    pub(crate) fn enter(presence: &Arc<Self>, taking: Option<Arc<Taking>>) -> Busy {
         presence.busy.fetch_add(1, Ordering::Relaxed);
         presence.requests.fetch_add(1, Ordering::Relaxed);
-        presence.head_since.store(0, Ordering::Relaxed);
-        Busy(Arc::clone(presence))
+        Busy { presence: Arc::clone(presence), taking }
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -68,11 +76,22 @@ impl Presence {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// The connection is ready to be spoken on.
+    pub(crate) fn opens(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
     /// Bytes of a head have come.
     pub(crate) fn head_begins(&self) {
         if self.head_since.load(Ordering::Relaxed) == 0 {
+            self.greeted.store(true, Ordering::Relaxed);
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// All of it has come.
+    pub(crate) fn head_ends(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
     }
 
     /// The client takes, or does not take, what is written.
@@ -83,17 +102,30 @@ impl Presence {
         }
     }
 
-    pub(crate) fn saw_two_lengths(&self) {
-        self.two_lengths.store(true, Ordering::Relaxed);
+    /// The head that was read last will not pass. The connection ends with it, so nobody takes it back.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.refused.store(refusal as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// Bytes have come before their turn: whoever drives the connection is woken when it is there.
+    pub(crate) fn holds_back(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+        self.holds_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what comes is no longer HTTP.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Relaxed)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
         let at = |since: u64| self.began + Duration::from_millis(since.saturating_sub(1));
         let load = |time: &AtomicU64| time.load(Ordering::Relaxed);
-        match (load(&self.stalled_since), self.is_busy(), load(&self.head_since)) {
-            (0, true, _) => Waiting::Nothing,
-            (0, false, 0) => Waiting::Request(at(load(&self.idle_since))),
-            (0, false, head) => Waiting::Head(at(head)),
+        match (load(&self.stalled_since), load(&self.head_since), self.is_busy()) {
+            (0, 0, true) => Waiting::Nothing,
+            (0, 0, false) if self.greeted.load(Ordering::Relaxed) => Waiting::Request(at(load(&self.idle_since))),
+            (0, 0, false) => Waiting::FirstByte(at(load(&self.idle_since))),
+            (0, head, _) => Waiting::Head(at(head)),
             (stalled, ..) => Waiting::Client(at(stalled)),
         }
     }
@@ -117,21 +149,67 @@ impl Presence {
     }
 }
 
+/// Whether the client takes its answer, on a stream of its own: the answer tells when it was asked for more.
+#[derive(Debug, Default)]
+pub(crate) struct Taking(Mutex<Option<Instant>>);
+
+impl Taking {
+    /// A piece, or the head, is there to be taken.
+    pub(crate) fn offered(&self) {
+        *self.since() = Some(Instant::now());
+    }
+
+    /// All that was there has been taken.
+    fn taken(&self) {
+        *self.since() = None;
+    }
+
+    /// Since when something waits for the client.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        *self.since()
+    }
+
+    fn since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A request in progress.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Presence>);
+pub(crate) struct Busy {
+    presence: Arc<Presence>,
+    taking: Option<Arc<Taking>>,
+}
 
 impl Busy {
-    /// Whether the request's head stated its length in two ways. The connection ends with it, so nobody takes it back.
-    pub(crate) fn has_two_lengths(&self) -> bool {
-        self.0.two_lengths.load(Ordering::Relaxed)
+    /// Why the request's head did not pass; what is seen of it is only a stand-in.
+    pub(crate) fn refused(&self) -> Option<Refusal> {
+        let place = usize::from(self.presence.refused.load(Ordering::Relaxed));
+        Refusal::ALL.get(place.checked_sub(1)?).copied()
+    }
+
+    /// The answer was asked for more, and had it or not.
+    pub(crate) fn asked(&self, had: bool) {
+        if let Some(taking) = &self.taking {
+            if had { taking.offered() } else { taking.taken() }
+        }
+    }
+
+    /// After an upgrade: what the client sends from now on is handed on unread.
+    #[allow(dead_code, reason = "endpoints that allow WebSocket will")]
+    pub(crate) fn becomes_tunnel(&self) {
+        self.presence.tunnel.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        let presence = &self.presence;
+        presence.idle_since.store(presence.now(), Ordering::Relaxed);
+        presence.busy.fetch_sub(1, Ordering::Relaxed);
+        if presence.holds_back.swap(false, Ordering::Relaxed) {
+            presence.waker.wake();
+        }
     }
 }
 
@@ -178,7 +256,10 @@ impl Register {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(0),
-            two_lengths: AtomicBool::new(false),
+            greeted: AtomicBool::new(false),
+            refused: AtomicU8::new(0),
+            holds_back: AtomicBool::new(false),
+            tunnel: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             register: Arc::clone(register),
         });

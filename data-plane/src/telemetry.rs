@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::error::Refusal;
+use crate::listener::close::Close;
 use crate::pipeline::account::Outcome;
 
 /// Upper bounds of the duration histogram, in milliseconds.
@@ -15,6 +16,8 @@ const BUCKETS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 
 pub(crate) struct Metrics {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    closes: [AtomicU64; Close::ALL.len()],
+    stream_resets: AtomicU64,
     durations: [AtomicU64; BUCKETS.len() + 1],
     duration_us: AtomicU64,
     received_bytes: AtomicU64,
@@ -57,6 +60,16 @@ impl Metrics {
         self.sent_bytes.fetch_add(sent, Ordering::Relaxed);
     }
 
+    /// We end a client's connection.
+    pub(crate) fn closed(&self, close: Close) {
+        self.closes[close as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// We end a stream, because the client takes nothing of its answer.
+    pub(crate) fn stream_reset(&self) {
+        self.stream_resets.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Prometheus's text format.
     pub(crate) fn render(&self, gauges: Gauges) -> String {
         let mut text = Text::default();
@@ -70,6 +83,13 @@ impl Metrics {
             let count = self.refusals[refusal as usize].load(Ordering::Relaxed);
             text.line(format_args!("lockgate_refusals_total{{refusal=\"{}\"}} {count}", refusal.label()));
         }
+        text.family("lockgate_connections_closed_total", "counter", "Client connections that were ended by the node.");
+        for close in Close::ALL {
+            let count = load(&self.closes[close as usize]);
+            text.line(format_args!("lockgate_connections_closed_total{{reason=\"{}\"}} {count}", close.label()));
+        }
+        let resets = load(&self.stream_resets);
+        text.single("lockgate_streams_reset_total", "counter", "HTTP/2 streams whose client took nothing.", resets);
         self.histogram(&mut text);
         let (received, sent) = (&self.received_bytes, &self.sent_bytes);
         text.single("lockgate_request_body_bytes_total", "counter", "Bytes of request bodies.", load(received));

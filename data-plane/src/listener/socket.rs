@@ -1,54 +1,222 @@
-//! A client's socket, watched: when a head begins, whether it states its length in two ways (hyper decides that by
-//! itself and does not tell), and whether the client takes what is written.
+//! A client's HTTP/1.1 connection as hyper sees it: whole heads that were judged, the bytes of their bodies, and nothing
+//! of the next request before this one is answered. What is refused reaches hyper as a head of ours.
+//!
+//! So no byte is ever read as a request that was not judged as one, however requests are strung together; and each
+//! refusal, whatever the head was like, is an answer of the pipeline with its id, its metric and its log line.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::body::{Body, Now};
+use super::head::{self, Verdict};
+use crate::config::Limits;
 use crate::presence::Presence;
 
 pub(super) struct Socket<S> {
     stream: S,
     presence: Arc<Presence>,
-    /// Requests that had begun when the head being scanned did.
-    requests: u64,
-    scan: HeadScan,
+    limits: Limits,
+    /// Read, and not handed on yet. Empty but for heads in pieces and requests that come before their turn.
+    ahead: BytesMut,
+    /// So many bytes of it may be handed on.
+    passed: usize,
+    /// So many have been judged to be no whole head.
+    partial: usize,
+    /// Heads handed on.
+    heads: u64,
+    at: At,
+}
+
+enum At {
+    Head,
+    Body(Body),
+    /// Nothing more is read.
+    Refused,
+    /// The body is not framed as announced.
+    Broken,
 }
 
 impl<S> Socket<S> {
-    pub(super) fn new(stream: S, presence: Arc<Presence>) -> Self {
-        Self { stream, presence, requests: 0, scan: HeadScan::default() }
+    /// `first` has been read from the stream already.
+    pub(super) fn new(stream: S, first: &[u8], presence: Arc<Presence>, limits: Limits) -> Self {
+        let ahead = BytesMut::from(first);
+        Self { stream, presence, limits, ahead, passed: 0, partial: 0, heads: 0, at: At::Head }
     }
 
-    fn saw(&mut self, bytes: &[u8]) {
-        if self.presence.is_busy() {
-            return;
-        }
-        let requests = self.presence.requests();
-        if requests != self.requests {
-            self.requests = requests;
-            self.scan = HeadScan::default();
-        }
+    pub(super) fn into_stream(self) -> S {
+        self.stream
+    }
+
+    /// A request has been handed on and is not answered yet.
+    fn is_outstanding(&self) -> bool {
+        self.presence.is_busy() || self.presence.requests() != self.heads
+    }
+
+    /// Looks at bytes where a head must begin. Gives how many of them may pass; `None`: more must come.
+    fn judge(&mut self, bytes: &[u8]) -> Result<Option<usize>, Vec<u8>> {
         self.presence.head_begins();
-        self.scan.feed(bytes);
-        if self.scan.length && self.scan.coding {
-            self.presence.saw_two_lengths();
+        match head::judge(bytes, &self.limits) {
+            Verdict::Partial => Ok(None),
+            Verdict::Whole(length, body) => {
+                self.heads += 1;
+                self.presence.head_ends();
+                self.at = At::Body(body);
+                Ok(Some(length + self.take_body(&bytes[length..])))
+            }
+            Verdict::Refused(refusal, instead) => {
+                self.heads += 1;
+                self.presence.head_ends();
+                self.presence.refuse(refusal);
+                self.at = At::Refused;
+                Err(instead)
+            }
         }
+    }
+
+    /// How many of the bytes belong to the body.
+    fn take_body(&mut self, bytes: &[u8]) -> usize {
+        let At::Body(body) = &mut self.at else { return 0 };
+        if body.is_over() {
+            self.at = At::Head;
+            return 0;
+        }
+        let fed = body.feed(bytes);
+        match fed.now {
+            Now::Inside => {}
+            Now::Over => self.at = At::Head,
+            Now::Broken => self.at = At::Broken,
+        }
+        fed.taken
+    }
+
+    fn judge_ahead(&mut self) {
+        let ahead = std::mem::take(&mut self.ahead);
+        let judged = self.judge(&ahead);
+        self.ahead = ahead;
+        match judged {
+            Ok(Some(length)) => (self.passed, self.partial) = (length, 0),
+            Ok(None) => self.partial = self.ahead.len(),
+            Err(instead) => self.instead(&instead),
+        }
+    }
+
+    fn instead(&mut self, head: &[u8]) {
+        self.ahead = BytesMut::from(head);
+        (self.passed, self.partial) = (head.len(), 0);
+    }
+
+    /// Whether what has come since it was last judged may end the head, or is too much.
+    fn is_worth_judging(&self) -> bool {
+        let fresh = &self.ahead[self.partial.saturating_sub(3)..];
+        let passes = |limit: usize| self.partial <= limit && self.ahead.len() > limit;
+        self.partial == 0
+            || passes(self.limits.uri_bytes)
+            || passes(self.limits.head_bytes)
+            || memchr::memchr_iter(b'\n', fresh)
+                .any(|end| matches!(&fresh[end + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Socket<S> {
+    /// Reads into hyper's buffer; `None`: the client has said its last.
+    fn poll_more<'a>(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &'a mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Option<&'a [u8]>>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let fresh = &buffer.filled()[before..];
+        Poll::Ready(Ok((!fresh.is_empty()).then_some(fresh)))
+    }
+
+    /// Before the answer, only an end is of interest. What else comes waits for its turn, and the rest in the kernel.
+    fn poll_before_turn(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            let before = buffer.filled().len();
+            let Some(fresh) = ready!(self.poll_more(context, buffer))? else { return Poll::Ready(Ok(())) };
+            self.ahead.extend_from_slice(fresh);
+            buffer.set_filled(before);
+        }
+        self.presence.holds_back(context.waker());
+        Poll::Pending
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            this.saw(&buffer.filled()[before..]);
+        loop {
+            if this.passed > 0 {
+                let length = this.passed.min(buffer.remaining());
+                buffer.put_slice(&this.ahead[..length]);
+                this.ahead.advance(length);
+                this.passed -= length;
+                if this.ahead.is_empty() {
+                    // An idle connection keeps nothing.
+                    this.ahead = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if this.presence.is_tunnel() {
+                if this.ahead.is_empty() {
+                    return Pin::new(&mut this.stream).poll_read(context, buffer);
+                }
+                this.passed = this.ahead.len();
+                continue;
+            }
+            match this.at {
+                At::Refused => return Poll::Pending,
+                At::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                At::Head if this.is_outstanding() => return this.poll_before_turn(context, buffer),
+                At::Head | At::Body(_) if this.ahead.is_empty() => {
+                    let before = buffer.filled().len();
+                    let Some(fresh) = ready!(this.poll_more(context, buffer))? else { return Poll::Ready(Ok(())) };
+                    let passed = match this.at {
+                        At::Head => this.judge(fresh),
+                        At::Body(_) | At::Refused | At::Broken => Ok(Some(this.take_body(fresh))),
+                    };
+                    match passed {
+                        Ok(Some(passed)) => {
+                            this.ahead.extend_from_slice(&fresh[passed..]);
+                            buffer.set_filled(before + passed);
+                            if passed > 0 {
+                                return Poll::Ready(Ok(()));
+                            }
+                        }
+                        Ok(None) => {
+                            this.ahead.extend_from_slice(fresh);
+                            this.partial = fresh.len();
+                            buffer.set_filled(before);
+                        }
+                        Err(instead) => {
+                            buffer.set_filled(before);
+                            this.instead(&instead);
+                        }
+                    }
+                }
+                At::Head if this.partial < this.ahead.len() && this.is_worth_judging() => this.judge_ahead(),
+                At::Head => {
+                    let before = buffer.filled().len();
+                    let Some(fresh) = ready!(this.poll_more(context, buffer))? else { return Poll::Ready(Ok(())) };
+                    this.ahead.extend_from_slice(fresh);
+                    buffer.set_filled(before);
+                    if !this.is_worth_judging() {
+                        this.partial = this.ahead.len();
+                    }
+                }
+                At::Body(_) => {
+                    let ahead = std::mem::take(&mut this.ahead);
+                    this.passed = this.take_body(&ahead);
+                    this.ahead = ahead;
+                }
+            }
         }
-        polled
     }
 }
 
@@ -81,74 +249,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-}
-
-const LENGTH: &[u8] = b"content-length:";
-const CODING: &[u8] = b"transfer-encoding:";
-
-/// Looks at the beginning of every line until the empty one, however the head is cut.
-#[derive(Debug, Default)]
-struct HeadScan {
-    line: [u8; CODING.len()],
-    filled: usize,
-    /// Enough of the line is known.
-    decided: bool,
-    over: bool,
-    length: bool,
-    coding: bool,
-}
-
-impl HeadScan {
-    fn feed(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while !self.over && !rest.is_empty() {
-            if self.decided {
-                let Some(end) = memchr::memchr(b'\n', rest) else { return };
-                rest = &rest[end + 1..];
-                (self.filled, self.decided) = (0, false);
-                continue;
-            }
-            let byte = rest[0];
-            if byte == b'\n' {
-                // Nothing but a carriage return before it: the head ends.
-                self.over = self.line[..self.filled].iter().all(|byte| *byte == b'\r');
-                self.decided = true;
-                continue;
-            }
-            rest = &rest[1..];
-            self.line[self.filled] = byte.to_ascii_lowercase();
-            self.filled += 1;
-            if byte == b':' || self.filled == self.line.len() {
-                self.length |= &self.line[..self.filled] == LENGTH;
-                self.coding |= &self.line[..self.filled] == CODING;
-                self.decided = true;
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scan(head: &str, piece: usize) -> (bool, bool, bool) {
-        let mut scan = HeadScan::default();
-        for piece in head.as_bytes().chunks(piece) {
-            scan.feed(piece);
-        }
-        (scan.length, scan.coding, scan.over)
-    }
-
-    #[test]
-    fn both_lengths_are_seen_however_the_head_is_cut() {
-        let both = "POST / HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: 5\r\nTransfer-encoding: chunked\r\n\r\nhello";
-        let one = "POST /transfer-encoding: HTTP/1.1\r\nX-Content-Length: 1\r\nContent-Length: 40\r\n\r\n\
-            Transfer-Encoding: chunked\r\n\r\n";
-        for piece in 1..40 {
-            assert_eq!(scan(both, piece), (true, true, true), "pieces of {piece}");
-            assert_eq!(scan(one, piece), (true, false, true), "pieces of {piece}");
-            assert_eq!(scan("GET / HTTP/1.1\nTransfer-Encoding:\n", piece), (false, true, false));
-        }
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request::Parts};
 use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::Plane;
 use super::account::Account;
+use crate::config::Limits;
 use crate::error::Refusal;
 use crate::presence::{Busy, Presence};
 use crate::runtime::Runtime;
@@ -43,8 +44,8 @@ impl Call {
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let id: Uuid = presence.ids().next(now_ms);
         let shard = presence.shard();
-        let busy = Presence::enter(presence);
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let busy = Presence::enter(presence, head.extensions.remove());
         let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let account = Account::open(Arc::clone(&plane), id, now_us, started, &head);
         let request_id = request_id::text(id).into();
@@ -56,17 +57,20 @@ impl Call {
 pub(super) fn receive(call: &mut Call) -> Result<Received, Refusal> {
     let head = &call.head;
     let limits = &call.plane.limits;
+    if let Some(refusal) = call.busy.refused() {
+        return Err(refusal);
+    }
     if call.plane.ending.load(Ordering::Relaxed) {
         return Err(Refusal::Draining);
     }
-    check_size(head, limits.uri_bytes, limits.head_bytes)?;
-    check_method(&head.method)?;
-    check_host(head)?;
-    if call.busy.has_two_lengths() {
-        return Err(Refusal::BadFraming);
+    if head.version == Version::HTTP_2 {
+        // The heads of HTTP/1.1 were judged before they were parsed.
+        check_size(head, limits)?;
     }
-    check_framing(&head.headers)?;
+    check_method(head)?;
+    check_host(head)?;
     check_connection(&head.headers)?;
+    check_expectation(&head.headers)?;
     check_upgrade(&head.headers)?;
     match call.plane.runtime.load_full() {
         Some(runtime) => {
@@ -77,23 +81,25 @@ pub(super) fn receive(call: &mut Call) -> Result<Received, Refusal> {
     }
 }
 
-fn check_size(head: &Parts, uri_bytes: usize, head_bytes: usize) -> Result<(), Refusal> {
+/// As RFC 9113 counts: 32 bytes on top for every field.
+fn check_size(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
     let uri = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
-    if uri > uri_bytes {
+    if uri > limits.uri_bytes {
         return Err(Refusal::UriTooLong);
     }
-    // As HTTP/1.1 would write it: `name: value CR LF`.
-    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if fields + uri > head_bytes { Err(Refusal::HeadTooLarge) } else { Ok(()) }
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let fits = fields + uri <= limits.head_bytes && head.headers.len() <= limits.headers;
+    if fits { Ok(()) } else { Err(Refusal::HeadTooLarge) }
 }
 
-fn check_method(method: &Method) -> Result<(), Refusal> {
-    match *method {
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
-            Ok(())
-        }
-        _ => Err(Refusal::MethodNotAllowed),
-    }
+fn check_method(head: &Parts) -> Result<(), Refusal> {
+    // `OPTIONS *` asks about the gateway itself, which has nothing to say.
+    let passes = head.uri.path() != "*"
+        && matches!(
+            head.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+        );
+    if passes { Ok(()) } else { Err(Refusal::MethodNotAllowed) }
 }
 
 /// RFC 9112 section 3.2: exactly one, well-formed, and the same as in the request line.
@@ -141,15 +147,6 @@ fn is_host_text(text: &str) -> bool {
     !host.is_empty() && host.bytes().all(letters) && port_fits
 }
 
-/// What hyper leaves to be decided: `Content-Length` beside `Transfer-Encoding`, and codings other than `chunked`.
-fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
-    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    let twice = codings.next().is_some() || headers.contains_key(http::header::CONTENT_LENGTH);
-    if chunked && !twice { Ok(()) } else { Err(Refusal::BadFraming) }
-}
-
 /// A header that decides about the request must not be declared hop-by-hop: who strips it would see another request
 /// than who does not.
 fn check_connection(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -170,13 +167,13 @@ fn check_connection(headers: &HeaderMap) -> Result<(), Refusal> {
             return Err(Refusal::BadConnectionHeader);
         }
     }
-    let expectations = headers.get_all(EXPECT).iter();
-    for expectation in expectations {
-        if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::BadFraming);
-        }
-    }
     Ok(())
+}
+
+/// RFC 9110 section 10.1.1 knows one.
+fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+    let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Refusal::ExpectationNotSupported) }
 }
 
 /// `h2c` may be ignored (RFC 9110 section 7.8) and some clients offer it on every request; anything else expects to be

@@ -32,7 +32,7 @@ pub(crate) struct Cut;
 /// The body of an answer to a client.
 pub(crate) struct AnswerBody {
     kind: Kind,
-    _busy: Busy,
+    busy: Busy,
 }
 
 enum Kind {
@@ -100,7 +100,7 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         counted,
         _permit: permit,
     };
-    let mut response = Response::new(AnswerBody { kind: Kind::Relay(Box::new(relay)), _busy: busy });
+    let mut response = Response::new(AnswerBody { kind: Kind::Relay(Box::new(relay)), busy });
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
     response
@@ -113,7 +113,7 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     let dialect = account.dialect();
     let (status, headers, body) = refusal.render(dialect, &request_id, &id_value(&request_id), http1);
     account.refused(refusal, body.len());
-    let mut response = Response::new(AnswerBody { kind: Kind::Whole(Some(body)), _busy: busy });
+    let mut response = Response::new(AnswerBody { kind: Kind::Whole(Some(body)), busy });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -239,10 +239,13 @@ impl Body for AnswerBody {
     type Error = Cut;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
             Kind::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Kind::Relay(relay) => relay.poll(context),
-        }
+        };
+        this.busy.asked(frame.is_ready());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -65,7 +65,7 @@ fn is_plain(path: &[u8]) -> bool {
                 if segment.is_dots() || (segment == Segment::Empty && !encoded && !first) {
                     return false;
                 }
-                segment = Segment::Empty;
+                segment = if encoded { Segment::Encoded } else { Segment::Empty };
             }
             // Some servers cut a segment at its parameters: `..;x` is `..` to them.
             b';' if segment.is_dots() => return false,
@@ -79,6 +79,8 @@ fn is_plain(path: &[u8]) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Segment {
     Empty,
+    /// Nothing yet behind an encoded separator.
+    Encoded,
     Dot,
     DotDot,
     Other,
@@ -87,7 +89,7 @@ enum Segment {
 impl Segment {
     fn dot(self) -> Self {
         match self {
-            Self::Empty => Self::Dot,
+            Self::Empty | Self::Encoded => Self::Dot,
             Self::Dot => Self::DotDot,
             Self::DotDot | Self::Other => Self::Other,
         }
@@ -120,6 +122,8 @@ mod tests {
             "/a/v1beta/models/gemini-2.5-flash:generateContent",
             "/a/x%2Fy",
             "/a/x%2f%2Fy",
+            "/a/x%2F/y",
+            "/a/%2F/%2f/",
             "/a/.well-known/x..y/...",
             "/a/%20%C3%A9%252e",
             "/a/b;c=d/e=f,g@h!$&'()*+~",
@@ -147,6 +151,8 @@ mod tests {
             "/a/.%2e",
             "/a/%2e",
             "/a/x%2F..%2Fy",
+            "/a/x%2F../y",
+            "/a/x%2F//y",
             "/a/..%2f",
             "/a/..;/b",
             "/a/%00",

@@ -1,0 +1,79 @@
+//! HTTP/1.1 over any transport.
+
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::socket::Socket;
+use super::watch::Watch;
+use crate::pipeline::{self, Plane};
+use crate::presence::Presence;
+
+/// Bytes read ahead of, or waiting for, the other side.
+const BUFFER: usize = 64 * 1024;
+/// What an ended connection may still send, and for how long, so that our last answer is not lost to a reset.
+const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
+
+/// Serves a connection of which `first` has been read already.
+pub(super) async fn serve<S>(stream: S, first: &[u8], presence: &Arc<Presence>, plane: Arc<Plane>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None);
+    // The socket hands on no head that is larger.
+    builder.max_header_size(plane.limits.head_bytes).max_buf_size(BUFFER.max(2 * plane.limits.head_bytes));
+    let service = {
+        let (presence, plane) = (Arc::clone(presence), Arc::clone(&plane));
+        service_fn(move |request: Request<Incoming>| {
+            let answer = pipeline::serve(Arc::clone(&plane), Arc::clone(&presence), request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        })
+    };
+    presence.opens();
+    let socket = Socket::new(stream, first, Arc::clone(presence), plane.limits.clone());
+    let mut connection = builder.serve_connection(TokioIo::new(socket), service);
+    let mut watch = Watch::new();
+    let late = poll_fn(|context| {
+        if watch.drains(presence, context) {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if Pin::new(&mut connection).poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        watch.poll_late(presence, &plane.deadlines, context)
+    });
+    if let Some(late) = late.await {
+        plane.metrics.closed(late);
+    }
+    linger(connection.into_parts().io.into_inner().into_stream()).await;
+}
+
+/// Closes our side and lets the client finish its sentence: closing on unread bytes would make the kernel send a reset,
+/// which may overtake our answer. What it still says is never parsed.
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let (bytes, patience) = LINGER;
+    let _ = timeout(patience, async {
+        stream.shutdown().await?;
+        let (mut left, mut buffer) = (bytes, [0; 4096]);
+        while left > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                length => left = left.saturating_sub(length),
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    })
+    .await;
+}
