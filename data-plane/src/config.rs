@@ -94,6 +94,10 @@ pub struct Limits {
     /// Fields of a request's head, at most [`MAX_HEADERS`].
     #[serde(deserialize_with = "headers")]
     pub headers: usize,
+    /// Bytes that all requests in flight may hold; 0: half of the memory there is.
+    pub memory_bytes: u64,
+    /// Requests of one API key in flight; 0: any number.
+    pub key_requests: u32,
     /// Connections open at once.
     pub connections: usize,
     /// Requests at once on one HTTP/2 connection.

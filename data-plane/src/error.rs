@@ -54,6 +54,10 @@ pub enum Refusal {
     OutOfScope,
     /// An administrator switched the endpoint, or the provider behind it, off.
     EndpointDisabled,
+    /// The key has as many requests in flight as it may.
+    TooManyRequests,
+    /// The requests in flight hold as much memory as they may.
+    Overloaded,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// The body stopped arriving.
@@ -80,7 +84,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -99,6 +103,8 @@ impl Refusal {
         Self::Unauthenticated,
         Self::OutOfScope,
         Self::EndpointDisabled,
+        Self::TooManyRequests,
+        Self::Overloaded,
         Self::BodyTooLarge,
         Self::BodyStalled,
         Self::BodyBroken,
@@ -138,7 +144,8 @@ impl Refusal {
             | Self::UpstreamTls
             | Self::UpstreamBroken
             | Self::UpstreamAuth => StatusCode::BAD_GATEWAY,
-            Self::NotReady | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotReady | Self::Draining | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamConnectTimeout | Self::UpstreamSilent => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -164,6 +171,8 @@ impl Refusal {
             Self::Unauthenticated => "invalid_api_key",
             Self::OutOfScope => "key_out_of_scope",
             Self::EndpointDisabled => "endpoint_disabled",
+            Self::TooManyRequests => "too_many_requests",
+            Self::Overloaded => "overloaded",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyStalled => "body_stalled",
             Self::BodyBroken => "body_broken",
@@ -230,6 +239,14 @@ impl Refusal {
                  another key."
             }
             Self::EndpointDisabled => "An administrator has disabled this endpoint. Ask them to enable it.",
+            Self::TooManyRequests => {
+                "This API key has as many requests in flight at this gateway node as it may. Wait for some of them to \
+                 end, then send the request again."
+            }
+            Self::Overloaded => {
+                "This gateway node has as many requests in flight as its memory allows. Nothing was sent to the \
+                 vendor; send the request again in a moment."
+            }
             Self::BodyTooLarge => "The request's body is larger than this gateway allows. Send less.",
             Self::BodyStalled => "The request's body stopped arriving. Send the request again.",
             Self::BodyBroken => "The request's body broke off or is not framed as announced. Send the request again.",
@@ -324,7 +341,7 @@ impl Refusal {
             StatusCode::METHOD_NOT_ALLOWED => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -12,14 +12,17 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::limit::{Budget, KeyCounts};
 use crate::listener::Listener;
 use crate::listener::admin;
 use crate::pipeline::Plane;
 use crate::pipeline::account::Sink;
 use crate::runtime::Runtime;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, process};
 use crate::upstream::Upstreams;
 
+/// For requests, where nobody tells how much memory there is.
+const MEMORY: u64 = 1 << 30;
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -101,12 +104,18 @@ pub(crate) fn plane(
     protected: Vec<SocketAddr>,
 ) -> Plane {
     let (limits, deadlines) = (config.limits.clone(), config.deadlines.clone());
+    let memory = match limits.memory_bytes {
+        0 => process::memory_bytes().map_or(MEMORY, |memory| memory / 2),
+        bytes => bytes,
+    };
     let upstreams = Upstreams::new(protected, deadlines.upstream_keep_alive, limits.idle_upstream_connections);
     Plane {
         runtime,
         upstreams,
         sink,
         metrics: Metrics::default(),
+        budget: Budget::new(memory),
+        key_counts: KeyCounts::default(),
         limits,
         deadlines,
         log_requests: config.log.requests,
@@ -118,7 +127,10 @@ pub(crate) fn plane(
 async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(SWEEP) => plane.upstreams.sweep(Instant::now()),
+            () = tokio::time::sleep(SWEEP) => {
+                plane.upstreams.sweep(Instant::now());
+                plane.key_counts.sweep();
+            }
             () = stop.cancelled() => return,
         }
     }

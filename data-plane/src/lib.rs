@@ -11,10 +11,12 @@ pub mod pipeline;
 pub mod report;
 pub mod runtime;
 
+mod limit;
 mod listener;
 mod presence;
 #[cfg(test)]
 mod properties;
+mod stripe;
 mod telemetry;
 mod upstream;
 

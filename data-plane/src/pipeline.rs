@@ -28,6 +28,7 @@ use self::receive::Call;
 pub(crate) use self::relay::AnswerBody;
 use crate::config::{Deadlines, Limits};
 use crate::error::Refusal;
+use crate::limit::{Budget, KeyCounts};
 use crate::presence::Presence;
 use crate::runtime::Runtime;
 use crate::telemetry::Metrics;
@@ -40,6 +41,9 @@ pub(crate) struct Plane {
     pub(crate) upstreams: Upstreams,
     pub(crate) sink: Sink,
     pub(crate) metrics: Metrics,
+    /// What all requests may hold.
+    pub(crate) budget: Budget,
+    pub(crate) key_counts: KeyCounts,
     pub(crate) limits: Limits,
     pub(crate) deadlines: Deadlines,
     pub(crate) log_requests: bool,

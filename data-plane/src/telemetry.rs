@@ -1,5 +1,7 @@
 //! Counters of one node and their text form. Labels come from closed sets, never from clients.
 
+pub(crate) mod process;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,6 +36,8 @@ pub(crate) struct Gauges {
     /// `None`: nothing is served yet.
     pub(crate) revision: Option<u64>,
     pub(crate) idle_upstream_connections: usize,
+    pub(crate) held_bytes: u64,
+    pub(crate) held_bytes_limit: u64,
 }
 
 impl Metrics {
@@ -100,6 +104,14 @@ impl Metrics {
         text.single("lockgate_connections", "gauge", "Client connections open.", connections);
         let idle = gauges.idle_upstream_connections as u64;
         text.single("lockgate_upstream_connections_idle", "gauge", "Upstream connections waiting for a request.", idle);
+        text.single("lockgate_held_bytes", "gauge", "Bytes that requests in flight hold.", gauges.held_bytes);
+        let limit = gauges.held_bytes_limit;
+        text.single("lockgate_held_bytes_limit", "gauge", "More than this is not held: requests are refused.", limit);
+        let process = process::Process::now();
+        text.single("process_resident_memory_bytes", "gauge", "Memory of the process.", process.resident_bytes);
+        text.single("process_open_fds", "gauge", "Open files and connections.", process.open_files);
+        text.family("process_cpu_seconds_total", "counter", "User and system time of the process.");
+        text.line(format_args!("process_cpu_seconds_total {:.2}", process.cpu_seconds));
         text.single("lockgate_ready", "gauge", "Whether a configuration is served.", gauges.revision.is_some().into());
         let revision = gauges.revision.unwrap_or_default();
         text.single("lockgate_configuration_revision", "gauge", "Revision that is served.", revision);

@@ -13,6 +13,8 @@ mod edge;
 mod fixture;
 #[path = "gateway/keys.rs"]
 mod keys;
+#[path = "gateway/limits.rs"]
+mod limits;
 #[path = "gateway/passing.rs"]
 mod passing;
 #[path = "gateway/stopping.rs"]

@@ -262,8 +262,7 @@ impl Templates {
 
 /// What the types cannot say.
 fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
-    let TemplateSpec { credential, auth_failure, key_locations, credential_names, usage, model, realtime, .. } =
-        spec;
+    let TemplateSpec { credential, auth_failure, key_locations, credential_names, usage, model, realtime, .. } = spec;
     if key_locations.is_empty() {
         violations.push(Violation::invalid("/keyLocations", "must not be empty"));
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 use proto::config::{
-    ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation, Kind, Route, RouteTarget, Secret,
-    Settings, StreamFraming as WireFraming, Template as WireTemplate, Timeouts as WireTimeouts,
-    Upstream as WireUpstream, api_key, endpoint, key_location,
+    ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation,
+    Kind, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming, Template as WireTemplate,
+    Timeouts as WireTimeouts, Upstream as WireUpstream, api_key, endpoint, key_location,
     template::{Model, Usage},
 };
 use uuid::Uuid;

@@ -70,7 +70,12 @@ fn answer(plane: &Plane, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         ("/readyz", Some(revision)) => text(StatusCode::OK, format!("ready, revision {revision}\n")),
         ("/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet\n".to_owned()),
         ("/metrics", revision) => {
-            let gauges = Gauges { revision, idle_upstream_connections: plane.upstreams.idle() };
+            let gauges = Gauges {
+                revision,
+                idle_upstream_connections: plane.upstreams.idle(),
+                held_bytes: plane.budget.held(),
+                held_bytes_limit: plane.budget.limit(),
+            };
             text(StatusCode::OK, plane.metrics.render(gauges))
         }
         _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz or /metrics\n".to_owned()),

@@ -1,5 +1,5 @@
-//! Step 4: whether this caller may call this endpoint now. Rates, budgets and access rules come here; what they reserve
-//! is given back when the permit goes.
+//! Step 4: whether this caller may call this endpoint now. What is reserved here is given back when the permit goes;
+//! either everything is reserved or nothing.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::authenticate::Caller;
 use super::receive::Call;
 use super::route::Routed;
 use crate::error::Refusal;
+use crate::limit::{self, Held, InFlight};
 use crate::runtime::Runtime;
 use crate::runtime::endpoint::Endpoint;
 
@@ -17,6 +18,11 @@ pub(super) struct Permit {
     pub(super) runtime: Arc<Runtime>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) context: usize,
+    #[allow(dead_code, reason = "for bodies that are kept")]
+    /// Of the process's budget: grows by what is kept besides the buffers, a body for another attempt, say.
+    pub(super) held: Held,
+    /// `None`: keys are not counted.
+    _in_flight: Option<InFlight>,
 }
 
 /// Decides.
@@ -35,6 +41,16 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     if announced.is_some_and(|length| length > call.plane.limits.body_bytes) {
         return Err(Refusal::BodyTooLarge);
     }
+    let limit = call.plane.limits.key_requests;
+    let in_flight = match limit {
+        0 => None,
+        limit => {
+            let count = key.in_flight(|| call.plane.key_counts.of(key.id));
+            Some(InFlight::enter(count, limit).ok_or(Refusal::TooManyRequests)?)
+        }
+    };
+    // Last: nobody waits for memory, and who is refused for another reason takes none.
+    let held = call.plane.budget.reserve(limit::REQUEST).ok_or(Refusal::Overloaded)?;
     call.account.admitted();
-    Ok(Permit { runtime, endpoint, context })
+    Ok(Permit { runtime, endpoint, context, held, _in_flight: in_flight })
 }

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
 
@@ -23,12 +24,19 @@ pub struct ApiKey {
     pub expires_at_ms: Option<u64>,
     /// Switched off by an administrator.
     pub disabled: bool,
+    /// Where its requests are counted, once there was one: the same place in every configuration.
+    pub(crate) count: OnceLock<Arc<AtomicU32>>,
 }
 
 impl ApiKey {
     /// Whether the key's scope has this endpoint.
     pub fn opens(&self, endpoint: Uuid) -> bool {
         self.endpoints.binary_search(&endpoint).is_ok()
+    }
+
+    /// Where its requests in flight are counted; `find` is asked once.
+    pub(crate) fn in_flight(&self, find: impl FnOnce() -> Arc<AtomicU32>) -> &Arc<AtomicU32> {
+        self.count.get_or_init(find)
     }
 }
 
@@ -138,7 +146,7 @@ mod wire {
     use proto::token::{self, TokenKind};
     use uuid::Uuid;
 
-    use super::{ApiKey, Digest, Parsed};
+    use super::{ApiKey, Digest, OnceLock, Parsed};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Parsed {
@@ -162,7 +170,13 @@ mod wire {
             }
             endpoints.sort_unstable();
             endpoints.dedup();
-            let key = ApiKey { id, endpoints: endpoints.into(), expires_at_ms: time(expires_at_ms), disabled };
+            let key = ApiKey {
+                id,
+                endpoints: endpoints.into(),
+                expires_at_ms: time(expires_at_ms),
+                disabled,
+                count: OnceLock::new(),
+            };
             Ok(Self { key, digests })
         }
     }
@@ -181,7 +195,13 @@ mod tests {
     use super::*;
 
     fn credential(expires_at_ms: Option<u64>, grace: Option<u64>, disabled: bool) -> Credential {
-        let key = ApiKey { id: Uuid::from_u128(1), endpoints: [Uuid::from_u128(7)].into(), expires_at_ms, disabled };
+        let key = ApiKey {
+            id: Uuid::from_u128(1),
+            endpoints: [Uuid::from_u128(7)].into(),
+            expires_at_ms,
+            disabled,
+            count: OnceLock::new(),
+        };
         Credential { key: Arc::new(key), expires_at_ms: grace }
     }
 
