@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use figment::Figment;
@@ -49,6 +51,16 @@ pub struct Gateway {
     pub name: String,
     /// Addresses that are never dialled, whatever the upstream networks allow; our own listeners are added to them.
     pub protected: Vec<SocketAddr>,
+    /// Threads that serve requests; 0: one for each core this process may use.
+    pub workers: usize,
+}
+
+impl Gateway {
+    /// Threads that serve requests.
+    pub fn workers(&self) -> NonZeroUsize {
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        NonZeroUsize::new(self.workers).unwrap_or_else(cores)
+    }
 }
 
 /// `[link]`

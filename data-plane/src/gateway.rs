@@ -61,7 +61,9 @@ impl Gateway {
         sink: Sink,
     ) -> Result<Self, GatewayError> {
         let bind = |address| move |source| GatewayError::Bind { address, source };
-        let listener = Listener::bind(config.gateway.listen).await.map_err(bind(config.gateway.listen))?;
+        let listener = Listener::bind(config.gateway.listen, config.gateway.workers())
+            .await
+            .map_err(bind(config.gateway.listen))?;
         let admin = match config.admin.listen {
             Some(address) => Some(TcpListener::bind(address).await.map_err(bind(address))?),
             None => None,
@@ -108,7 +110,8 @@ pub(crate) fn plane(
         0 => process::memory_bytes().map_or(MEMORY, |memory| memory / 2),
         bytes => bytes,
     };
-    let upstreams = Upstreams::new(protected, deadlines.upstream_keep_alive, limits.idle_upstream_connections);
+    let workers = config.gateway.workers();
+    let upstreams = Upstreams::new(protected, deadlines.upstream_keep_alive, limits.idle_upstream_connections, workers);
     Plane {
         runtime,
         upstreams,

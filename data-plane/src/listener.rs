@@ -11,19 +11,22 @@ mod http1;
 mod http2;
 mod socket;
 mod watch;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::workers::Workers;
 use crate::pipeline::Plane;
 use crate::presence::{Register, Stage};
 
@@ -32,17 +35,18 @@ const LAST_CALL: Duration = Duration::from_secs(3);
 /// Out of file descriptors, say: accepting again at once would only burn.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Bound, not yet accepting.
+/// Bound, with its workers, not yet accepting.
 pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    workers: Workers,
 }
 
 impl Listener {
-    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, workers: Workers::start(workers)? })
     }
 
     /// With the port that was chosen, if none was asked for.
@@ -51,17 +55,18 @@ impl Listener {
     }
 
     /// Accepts until told to stop, then lets what is open finish within the drain time and ends the rest. All its tasks
-    /// have ended when this returns.
+    /// and threads have ended when this returns.
     pub(crate) async fn run(self, plane: Arc<Plane>, stop: CancellationToken) {
+        let Self { socket, address: _, workers } = self;
         let register = Arc::new(Register::new(random()));
         let tasks = TaskTracker::new();
         let streams = TaskTracker::new();
         let permits = Arc::new(Semaphore::new(plane.limits.connections));
         tokio::select! {
-            () = self.accept(&plane, &register, &permits, &tasks, &streams) => {}
+            () = accept(&socket, &workers, &plane, &register, &permits, &tasks, &streams) => {}
             () = stop.cancelled() => {}
         }
-        drop(self.socket);
+        drop(socket);
         tasks.close();
         streams.close();
         plane.draining.store(true, Ordering::Relaxed);
@@ -77,38 +82,49 @@ impl Listener {
         if timeout(LAST_CALL, streams.wait()).await.is_err() {
             tracing::error!("requests did not end with their connections");
         }
+        workers.shutdown().await;
     }
+}
 
-    async fn accept(
-        &self,
-        plane: &Arc<Plane>,
-        register: &Arc<Register>,
-        permits: &Arc<Semaphore>,
-        tasks: &TaskTracker,
-        streams: &TaskTracker,
-    ) {
-        loop {
-            // At the limit the others wait in the kernel's queue.
-            let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
-            let stream = match self.socket.accept().await {
-                Ok((stream, _)) => stream,
+async fn accept(
+    socket: &TcpListener,
+    workers: &Workers,
+    plane: &Arc<Plane>,
+    register: &Arc<Register>,
+    permits: &Arc<Semaphore>,
+    tasks: &TaskTracker,
+    streams: &TaskTracker,
+) {
+    loop {
+        // At the limit the others wait in the kernel's queue.
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept a connection");
+                sleep(AFTER_ERROR).await;
+                continue;
+            }
+        };
+        // Only a wish: a connection without it still works.
+        let _ = stream.set_nodelay(true);
+        let place = workers.place();
+        let presence = Register::arrive(register, place.worker());
+        let (plane, streams) = (Arc::clone(plane), streams.clone());
+        let serve = async move {
+            plane.metrics.connections.fetch_add(1, Ordering::Relaxed);
+            // Leaves the reactor it was accepted on for the worker's own.
+            match stream.into_std().and_then(TcpStream::from_std) {
+                Ok(stream) => connection::serve(stream, presence, Arc::clone(&plane), streams).await,
                 Err(error) => {
-                    tracing::warn!(error = %error, "cannot accept a connection");
-                    sleep(AFTER_ERROR).await;
-                    continue;
+                    presence.leave();
+                    tracing::warn!(error = %error, "cannot serve a connection");
                 }
-            };
-            // Only a wish: a connection without it still works.
-            let _ = stream.set_nodelay(true);
-            let presence = Register::arrive(register);
-            let (plane, streams) = (Arc::clone(plane), streams.clone());
-            tasks.spawn(async move {
-                plane.metrics.connections.fetch_add(1, Ordering::Relaxed);
-                connection::serve(stream, presence, Arc::clone(&plane), streams).await;
-                plane.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-                drop(permit);
-            });
-        }
+            }
+            plane.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        };
+        place.spawn(tasks, serve);
     }
 }
 

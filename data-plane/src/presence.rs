@@ -15,6 +15,7 @@ use crate::runtime::request_id::RequestIds;
 #[derive(Debug)]
 pub(crate) struct Presence {
     number: u64,
+    worker: usize,
     ids: RequestIds,
     began: Instant,
     busy: AtomicUsize,
@@ -55,9 +56,9 @@ impl Presence {
         &self.ids
     }
 
-    /// Connections spread evenly over any number of parts.
-    pub(crate) fn shard(&self) -> usize {
-        usize::try_from(self.number).unwrap_or_default()
+    /// The worker that serves it, counted from 0.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
     }
 
     /// A request begins. `taking`: whoever watches its stream.
@@ -244,11 +245,12 @@ impl Register {
         }
     }
 
-    /// A connection has come.
-    pub(crate) fn arrive(register: &Arc<Self>) -> Arc<Presence> {
+    /// A connection has come, and this worker serves it.
+    pub(crate) fn arrive(register: &Arc<Self>, worker: usize) -> Arc<Presence> {
         let number = register.next.fetch_add(1, Ordering::Relaxed);
         let presence = Arc::new(Presence {
             number,
+            worker,
             ids: RequestIds::new(register.process, number),
             began: Instant::now(),
             busy: AtomicUsize::new(0),

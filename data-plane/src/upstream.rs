@@ -18,6 +18,7 @@ use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -68,6 +69,7 @@ pub(crate) struct Upstreams {
     protected: Vec<SocketAddr>,
     keep_alive: Duration,
     idle_limit: usize,
+    workers: NonZeroUsize,
     network: connect::Network,
 }
 
@@ -76,19 +78,25 @@ pub(crate) struct Attempt<'a> {
     pub(crate) provider: &'a Provider,
     pub(crate) settings: &'a Settings,
     pub(crate) connect: Duration,
-    /// Requests of one client connection look for a connection in one part of the pool first.
-    pub(crate) shard: usize,
+    /// Whose connections are used, and where a new one is opened.
+    pub(crate) worker: usize,
 }
 
 impl Upstreams {
-    /// `protected` are never dialled.
-    pub(crate) fn new(protected: Vec<SocketAddr>, keep_alive: Duration, idle_limit: usize) -> Self {
+    /// `protected` are never dialled. `idle_limit`: of each destination, all workers together.
+    pub(crate) fn new(
+        protected: Vec<SocketAddr>,
+        keep_alive: Duration,
+        idle_limit: usize,
+        workers: NonZeroUsize,
+    ) -> Self {
         Self {
             pools: ArcSwap::default(),
             public_roots: connect::tls_config(&[]),
             protected,
             keep_alive,
             idle_limit,
+            workers,
             network: connect::Network::default(),
         }
     }
@@ -110,7 +118,7 @@ impl Upstreams {
         while let Some(mut line) = self.checkout(attempt, &pool).await {
             let again = replay(&request);
             match line.send(request).await {
-                Ok(response) => return Ok(Answer::around(response, line, pool, attempt.shard)),
+                Ok(response) => return Ok(Answer::around(response, line, pool, attempt.worker)),
                 // The connection had gone stale and nothing of the request has left: the next one takes it.
                 Err(SendError::Unsent(unsent)) => request = *unsent,
                 Err(SendError::Failed(error)) => match again {
@@ -123,7 +131,7 @@ impl Upstreams {
         }
         let mut line = self.open(attempt, &pool).await?;
         match line.send(request).await {
-            Ok(response) => Ok(Answer::around(response, line, pool, attempt.shard)),
+            Ok(response) => Ok(Answer::around(response, line, pool, attempt.worker)),
             Err(SendError::Unsent(_)) => Err(Failure::new(FailureKind::Broken, "closed before the request was sent")),
             Err(SendError::Failed(error)) => Err(broken(&error)),
         }
@@ -134,7 +142,7 @@ impl Upstreams {
         let now = Instant::now();
         let policy = self.policy(attempt);
         loop {
-            let mut line = pool.take(attempt.shard, now)?;
+            let mut line = pool.take(attempt.worker, now)?;
             if !line.peer().is_some_and(|peer| policy.allows(attempt.provider.upstream.scheme, peer)) {
                 continue;
             }
@@ -166,7 +174,7 @@ impl Upstreams {
             (Scheme::Https, []) => Some(Arc::clone(&self.public_roots)),
             (Scheme::Https, roots) => Some(connect::tls_config(roots)),
         };
-        let new = Arc::new(Pool::new(tls, self.keep_alive, self.idle_limit));
+        let new = Arc::new(Pool::new(tls, self.keep_alive, self.idle_limit, self.workers));
         // Two requests may race here; both must end up with the pool that stays.
         self.pools.rcu(|pools| {
             let mut pools = HashMap::clone(pools);

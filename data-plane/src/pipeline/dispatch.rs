@@ -53,7 +53,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
         provider: &provider,
         settings: permit.runtime.settings(),
         connect: timeouts.connect.unwrap_or(call.plane.deadlines.connect),
-        shard: call.shard,
+        worker: call.worker,
     };
     let mut clock = Clock::start(timeouts.first_byte.unwrap_or(call.plane.deadlines.upstream_first_byte));
     let response = send(call, &attempt, request, &mut clock).await?;

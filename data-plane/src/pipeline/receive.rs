@@ -28,8 +28,8 @@ pub(super) struct Call {
     pub(super) busy: Busy,
     pub(super) request_id: Arc<str>,
     pub(super) now_ms: u64,
-    /// Which part of a pool this connection's requests look in first.
-    pub(super) shard: usize,
+    /// Serves the connection: vendors' connections are those of this worker.
+    pub(super) worker: usize,
 }
 
 /// Proof that the head was checked, with the configuration that decides about the request.
@@ -43,13 +43,13 @@ impl Call {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let id: Uuid = presence.ids().next(now_ms);
-        let shard = presence.shard();
+        let worker = presence.worker();
         let (mut head, body) = request.into_parts();
         let busy = Presence::enter(presence, head.extensions.remove());
         let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let account = Account::open(Arc::clone(&plane), id, now_us, started, &head);
         let request_id = request_id::text(id).into();
-        Self { plane, head, body: Some(body), account, busy, request_id, now_ms, shard }
+        Self { plane, head, body: Some(body), account, busy, request_id, now_ms, worker }
     }
 }
 

@@ -123,17 +123,17 @@ pub(crate) struct Answer {
     /// `None`: given back, or given up.
     line: Option<Line>,
     pool: Arc<Pool>,
-    shard: usize,
+    worker: usize,
     reusable: bool,
     complete: bool,
 }
 
 impl Answer {
-    pub(crate) fn around(response: Response<Incoming>, line: Line, pool: Arc<Pool>, shard: usize) -> Response<Self> {
+    pub(crate) fn around(response: Response<Incoming>, line: Line, pool: Arc<Pool>, worker: usize) -> Response<Self> {
         // Two statements of one length: what follows on such a connection cannot be trusted.
         let twice =
             response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH);
-        response.map(|body| Self { body, line: Some(line), pool, shard, reusable: !twice, complete: false })
+        response.map(|body| Self { body, line: Some(line), pool, worker, reusable: !twice, complete: false })
     }
 
     /// The next piece; `None` is the end that the vendor meant.
@@ -187,7 +187,7 @@ impl Answer {
         self.complete = true;
         let Some(mut line) = self.line.take() else { return };
         if self.reusable && line.is_usable(context) {
-            self.pool.put(self.shard, line);
+            self.pool.put(self.worker, line);
         }
     }
 }

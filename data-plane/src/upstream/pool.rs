@@ -1,5 +1,7 @@
-//! Idle connections of one destination, in a few parts so that busy threads do not meet at one lock.
+//! Idle connections of one destination, kept for each worker apart: a connection stays with the reactor that it was
+//! opened on, so none is ever lent to another thread, and no two threads meet at a lock.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,13 +10,13 @@ use rustls::ClientConfig;
 
 use super::line::Line;
 
-const SHARDS: usize = 8;
 /// A pool that has been empty for so many sweeps is forgotten.
 const UNUSED_SWEEPS: u64 = 20;
 
 /// The connections of one destination.
 pub(crate) struct Pool {
-    shards: [Mutex<Vec<Idle>>; SHARDS],
+    /// By worker. Others look in to sweep and to count, never to take.
+    shards: Box<[Mutex<Vec<Idle>>]>,
     tls: Option<Arc<ClientConfig>>,
     keep_alive: Duration,
     limit: usize,
@@ -27,12 +29,18 @@ struct Idle {
 }
 
 impl Pool {
-    pub(crate) fn new(tls: Option<Arc<ClientConfig>>, keep_alive: Duration, limit: usize) -> Self {
+    /// `limit`: idle ones, all workers together.
+    pub(crate) fn new(
+        tls: Option<Arc<ClientConfig>>,
+        keep_alive: Duration,
+        limit: usize,
+        workers: NonZeroUsize,
+    ) -> Self {
         Self {
-            shards: Default::default(),
+            shards: (0..workers.get()).map(|_| Mutex::default()).collect(),
             tls,
             keep_alive,
-            limit: limit.div_ceil(SHARDS),
+            limit: limit.div_ceil(workers.get()),
             empty_sweeps: AtomicU64::new(0),
         }
     }
@@ -42,23 +50,21 @@ impl Pool {
         self.tls.as_ref()
     }
 
-    /// The connection used last in this part, or else in another.
-    pub(crate) fn take(&self, shard: usize, now: Instant) -> Option<Line> {
-        (0..SHARDS).find_map(|offset| {
-            let mut idle = self.lock((shard + offset) % SHARDS);
-            let Idle { line, since } = idle.pop()?;
-            if now.saturating_duration_since(since) < self.keep_alive {
-                return Some(line);
-            }
-            // The last one used is too old, and so are all below it.
-            idle.clear();
-            None
-        })
+    /// The connection that this worker used last.
+    pub(crate) fn take(&self, worker: usize, now: Instant) -> Option<Line> {
+        let mut idle = self.lock(worker);
+        let Idle { line, since } = idle.pop()?;
+        if now.saturating_duration_since(since) < self.keep_alive {
+            return Some(line);
+        }
+        // The last one used is too old, and so are all below it.
+        idle.clear();
+        None
     }
 
     /// Gives one back; above the limit it is closed.
-    pub(crate) fn put(&self, shard: usize, line: Line) {
-        let mut idle = self.lock(shard % SHARDS);
+    pub(crate) fn put(&self, worker: usize, line: Line) {
+        let mut idle = self.lock(worker);
         if idle.len() < self.limit {
             idle.push(Idle { line, since: Instant::now() });
         }
@@ -66,8 +72,8 @@ impl Pool {
 
     /// Closes what has been idle too long; whether the pool itself has been unused for long.
     pub(crate) fn sweep(&self, now: Instant) -> bool {
-        for shard in 0..SHARDS {
-            self.lock(shard).retain(|idle| now.saturating_duration_since(idle.since) < self.keep_alive);
+        for worker in 0..self.shards.len() {
+            self.lock(worker).retain(|idle| now.saturating_duration_since(idle.since) < self.keep_alive);
         }
         if self.idle() > 0 {
             self.empty_sweeps.store(0, Ordering::Relaxed);
@@ -77,11 +83,11 @@ impl Pool {
     }
 
     pub(crate) fn idle(&self) -> usize {
-        (0..SHARDS).map(|shard| self.lock(shard).len()).sum()
+        (0..self.shards.len()).map(|worker| self.lock(worker).len()).sum()
     }
 
-    fn lock(&self, shard: usize) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+    fn lock(&self, worker: usize) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         // A list of connections is whole after every statement: a panic elsewhere does not spoil it.
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[worker].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
