@@ -129,7 +129,6 @@ async fn what_nothing_enforces_yet_is_refused_and_not_stored() {
             ("models", json!({"allow": ["gpt-4o"]}), "/models"),
             ("limits", json!({"requestsPerMinute": 5}), "/limits"),
             ("policies", json!([{"policy": "pii"}]), "/policies"),
-            ("retries", json!({"attempts": 3}), "/retries"),
             ("accessControl", json!({"mode": "denyAll"}), "/accessControl"),
         ];
         for (member, value, pointer) in cases {

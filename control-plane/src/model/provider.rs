@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::{Error, Violation};
 use super::resource::{Noun, Warning};
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Security, Timeouts, check_texts, refuse_unenforced, yes,
+    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_texts, refuse_unenforced, yes,
 };
 use super::template::Template;
 use super::upstream::{self, Credential, CredentialInput, Upstream};
@@ -57,9 +57,9 @@ pub struct ProviderSpec<C = Credential> {
     /// Not enforced yet.
     #[serde(default, skip_serializing_if = "Reserved::is_empty")]
     pub policies: Reserved,
-    /// Not enforced yet.
-    #[serde(default, skip_serializing_if = "Reserved::is_empty")]
-    pub retries: Reserved,
+    /// How often a request may be sent again.
+    #[serde(default, skip_serializing_if = "Retries::is_default")]
+    pub retries: Retries,
 }
 
 /// A provider as a client writes it.
@@ -90,7 +90,8 @@ impl ProviderInput {
         }
         self.security.accept(&template.spec.key_locations, &mut violations);
         self.timeouts.check(&mut violations);
-        let reserved = [("limits", &self.limits), ("policies", &self.policies), ("retries", &self.retries)];
+        self.retries.check(&mut violations);
+        let reserved = [("limits", &self.limits), ("policies", &self.policies)];
         refuse_unenforced(&self.access_control, &self.models, reserved, &mut violations);
         if violations.is_empty() { Ok((self, warnings)) } else { Err(Error::Invalid(violations)) }
     }
@@ -186,7 +187,6 @@ mod tests {
         for (member, value) in [
             ("limits", json!({ "requests": 1 })),
             ("policies", json!([{ "policy": "x" }])),
-            ("retries", json!({ "attempts": 2 })),
             ("models", json!({ "allow": ["gpt-4o"] })),
             ("accessControl", json!({ "mode": "denyAll" })),
         ] {

@@ -52,11 +52,15 @@ pub struct Timeouts {
     /// Between two bytes of an answer; 300 s by default.
     #[serde(default = "Timeouts::idle")]
     pub idle: Duration,
+    /// For the whole request, over all attempts and to the end of the answer; absent: the gateway's, which is none unless
+    /// a node sets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Duration>,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Self::connect(), first_byte: Self::first_byte(), idle: Self::idle() }
+        Self { connect: Self::connect(), first_byte: Self::first_byte(), idle: Self::idle(), total: None }
     }
 }
 
@@ -76,11 +80,13 @@ impl Timeouts {
     /// Neither nothing nor forever.
     pub fn check(&self, violations: &mut Vec<Violation>) {
         let limits = [
-            ("connect", self.connect, Duration::from_secs(60)),
-            ("firstByte", self.first_byte, Duration::from_secs(3600)),
-            ("idle", self.idle, Duration::from_secs(3600)),
+            ("connect", Some(self.connect), Duration::from_secs(60)),
+            ("firstByte", Some(self.first_byte), Duration::from_secs(3600)),
+            ("idle", Some(self.idle), Duration::from_secs(3600)),
+            ("total", self.total, Duration::from_secs(86_400)),
         ];
         for (member, value, most) in limits {
+            let Some(value) = value else { continue };
             if value < Duration::from_millis(10) || value > most {
                 let message = format!("must be between 10ms and {most}");
                 violations.push(Violation::invalid(format!("/timeouts/{member}"), message));
@@ -103,6 +109,32 @@ pub enum Compression {
 /// What is allowed unless it is said otherwise.
 pub(super) const fn yes() -> bool {
     true
+}
+
+/// How often a request may be sent again when it fails before an answer has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retries {
+    /// Further attempts after the first, 0 to 5. Absent: one for each other target, at most two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u8>,
+}
+
+impl Retries {
+    /// More would only multiply the load of vendors that fail.
+    const MOST: u8 = 5;
+
+    /// Whether it says nothing.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A handful.
+    pub fn check(&self, violations: &mut Vec<Violation>) {
+        if self.attempts.is_some_and(|attempts| attempts > Self::MOST) {
+            violations.push(Violation::invalid("/retries/attempts", format!("must be between 0 and {}", Self::MOST)));
+        }
+    }
 }
 
 /// Which requests an endpoint lets through at all.
@@ -183,7 +215,7 @@ impl ToSchema for Reserved {}
 pub fn refuse_unenforced(
     access_control: &AccessControl,
     models: &Models,
-    reserved: [(&str, &Reserved); 3],
+    reserved: [(&str, &Reserved); 2],
     violations: &mut Vec<Violation>,
 ) {
     if *access_control != AccessControl::default() {

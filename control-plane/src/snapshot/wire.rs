@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use proto::config::{
     ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation,
-    Kind, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming, Template as WireTemplate,
-    Timeouts as WireTimeouts, Upstream as WireUpstream, api_key, endpoint, key_location,
+    Kind, Retry, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming, Template as WireTemplate,
+    Timeouts as WireTimeouts, Upstream as WireUpstream, api_key, endpoint, key_location, route,
     template::{Model, Usage},
 };
 use uuid::Uuid;
@@ -18,8 +18,8 @@ use crate::{
         duration::Duration,
         key_location::{KeyLocation, KeyPlace},
         provider::ProviderSpec,
-        proxy::ProxySpec,
-        security::{ApiKeySecurity, Compression, Security, Timeouts},
+        proxy::{ProxySpec, Routing, Strategy},
+        security::{ApiKeySecurity, Compression, Retries, Security, Timeouts},
         template::{
             AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, StreamFraming, Template,
             TemplateSpec, UsageLocations,
@@ -193,7 +193,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         frozen,
         revision: _,
     } = entry;
-    let Parts { key_locations, timeouts, realtime, compression, target } = match frozen {
+    let Parts { key_locations, timeouts, retry, realtime, compression, target } = match frozen {
         Frozen::Provider(spec) => provider(spec),
         Frozen::Proxy(spec, targets) => proxy(spec, targets),
     };
@@ -212,12 +212,15 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
             Compression::Identity => WireCompression::Identity.into(),
             Compression::PassThrough => WireCompression::PassThrough.into(),
         },
+        retry,
     }
 }
 
+/// What providers and proxies say alike, in their own ways.
 struct Parts {
     key_locations: Vec<WireKeyLocation>,
     timeouts: WireTimeouts,
+    retry: Option<Retry>,
     realtime: bool,
     compression: Compression,
     target: endpoint::Target,
@@ -241,7 +244,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
         models: _,
         limits: _,
         policies: _,
-        retries: _,
+        retries,
     } = spec;
     let upstream = WireUpstream {
         url: url.clone(),
@@ -251,6 +254,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
     Parts {
         key_locations: key_locations(security),
         timeouts: self::timeouts(timeouts),
+        retry: retry(retries),
         realtime: *realtime,
         compression: *compression,
         target: endpoint::Target::Upstream(upstream),
@@ -265,6 +269,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         // Resolved to `targets` when it was deployed.
         provider: _,
         targets: _,
+        routing: Routing { strategy },
         security,
         timeouts,
         disabled: _,
@@ -274,21 +279,31 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         models: _,
         limits: _,
         policies: _,
-        retries: _,
+        retries,
     } = spec;
     let target = |Target { provider_id, weight, priority }: &Target| RouteTarget {
         provider_id: bytes_of(*provider_id),
         weight: *weight,
         priority: *priority,
     };
-    let route = Route { targets: targets.iter().map(target).collect() };
+    let strategy = match strategy {
+        Strategy::Weighted => route::Strategy::Weighted,
+        Strategy::LeastPending => route::Strategy::LeastPending,
+    };
+    let route = Route { targets: targets.iter().map(target).collect(), strategy: strategy.into() };
     Parts {
         key_locations: key_locations(security),
         timeouts: self::timeouts(timeouts),
+        retry: retry(retries),
         realtime: *realtime,
         compression: *compression,
         target: endpoint::Target::Route(route),
     }
+}
+
+fn retry(retries: &Retries) -> Option<Retry> {
+    let Retries { attempts } = retries;
+    attempts.map(|attempts| Retry { attempts: attempts.into() })
 }
 
 fn key_locations(security: &Security) -> Vec<WireKeyLocation> {
@@ -307,12 +322,13 @@ fn key_locations(security: &Security) -> Vec<WireKeyLocation> {
 }
 
 fn timeouts(timeouts: &Timeouts) -> WireTimeouts {
-    let Timeouts { connect, first_byte, idle } = timeouts;
+    let Timeouts { connect, first_byte, idle, total } = timeouts;
     let milliseconds = |duration: Duration| u32::try_from(duration.as_time().whole_milliseconds()).unwrap_or(u32::MAX);
     WireTimeouts {
         connect_ms: milliseconds(*connect),
         first_byte_ms: milliseconds(*first_byte),
         idle_ms: milliseconds(*idle),
+        total_ms: total.map_or(0, milliseconds),
     }
 }
 
@@ -360,12 +376,13 @@ mod tests {
             "security": {"apiKey": {"locations": [
                 {"in": "header", "name": "X-API-Key"}, {"in": "query", "name": "Key", "prefix": ""},
             ]}},
-            "timeouts": {"connect": "2s", "firstByte": "60s", "idle": "30s"},
+            "timeouts": {"connect": "2s", "firstByte": "60s", "idle": "30s", "total": "90s"},
+            "retries": {"attempts": 1},
         }))
         .unwrap();
         let proxy: ProxySpec = serde_json::from_value(json!({
             "context": "/two", "security": {"apiKey": {"locations": [{"in": "header", "name": "Authorization",
-            "prefix": "Bearer "}]}},
+            "prefix": "Bearer "}]}}, "routing": {"strategy": "leastPending"},
         }))
         .unwrap();
         let endpoint = |number, name: &str, frozen| EndpointEntry {

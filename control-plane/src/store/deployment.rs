@@ -178,7 +178,7 @@ pub async fn undeploy(store: &Store, author: &Author, id: &str) -> Result<Writte
         return Ok(Written { value: row.view()?, revision });
     }
     for (name, spec) in live_proxies(&mut change, row.gateway_id).await? {
-        if proxy::provider_of(&spec)? == row.endpoint_id {
+        if proxy::providers_of(&spec)?.contains(&row.endpoint_id) {
             let detail =
                 format!("the llm proxy `{name}` stands on it on the gateway `{}`; undeploy it first", row.gateway);
             return Err(Error::Conflict(Conflict::InUse, detail));
@@ -219,19 +219,8 @@ async fn place(change: &mut Change<'_>, wanted: &Wanted<'_>) -> Result<Uuid, Err
         }
         EndpointKind::Proxy => {
             let spec: ProxySpec = decode(spec)?;
-            let provider_id = proxy::provider_of(&spec)?;
-            let deployed: Option<Uuid> = run!(change, connection => sqlx::query_scalar(
-                    "SELECT id FROM deployment WHERE endpoint_id = $1 AND gateway_id = $2 \
-                     AND status IN ('deploying', 'deployed', 'rejected')",
-                )
-                .bind(provider_id).bind(gateway.id).fetch_optional(connection).await)?;
-            if deployed.is_none() {
-                let provider: Option<String> = run!(change, connection =>
-                    sqlx::query_scalar("SELECT name FROM endpoint WHERE id = $1")
-                        .bind(provider_id).fetch_optional(connection).await)?;
-                let provider = provider.unwrap_or_default();
-                let detail = format!("its provider `{provider}` is not deployed on the gateway `{}`", gateway.name);
-                return Err(Error::Conflict(Conflict::NotDeployed, detail));
+            for provider_id in proxy::providers_of(&spec)? {
+                require_deployed(change, provider_id, gateway).await?;
             }
             (spec.context, None)
         }
@@ -296,6 +285,24 @@ async fn place(change: &mut Change<'_>, wanted: &Wanted<'_>) -> Result<Uuid, Err
         touch_keys(change, *endpoint_id).await?;
     }
     Ok(id)
+}
+
+/// A proxy serves nothing without its providers.
+async fn require_deployed(change: &mut Change<'_>, provider_id: Uuid, gateway: &gateway::Row) -> Result<(), Error> {
+    let deployed: Option<Uuid> = run!(change, connection => sqlx::query_scalar(
+            "SELECT id FROM deployment WHERE endpoint_id = $1 AND gateway_id = $2 \
+             AND status IN ('deploying', 'deployed', 'rejected')",
+        )
+        .bind(provider_id).bind(gateway.id).fetch_optional(connection).await)?;
+    if deployed.is_some() {
+        return Ok(());
+    }
+    let provider: Option<String> = run!(change, connection =>
+        sqlx::query_scalar("SELECT name FROM endpoint WHERE id = $1")
+            .bind(provider_id).fetch_optional(connection).await)?;
+    let provider = provider.unwrap_or_default();
+    let detail = format!("its provider `{provider}` is not deployed on the gateway `{}`", gateway.name);
+    Err(Error::Conflict(Conflict::NotDeployed, detail))
 }
 
 /// A key's form on a gateway names the endpoints that are there: it changes when one comes or goes.

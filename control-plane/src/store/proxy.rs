@@ -1,4 +1,4 @@
-//! LLM proxies: their draft, and the provider it stands on.
+//! LLM proxies: their draft, and the providers it stands on.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -13,9 +13,9 @@ use crate::model::error::{Error, Internal, Violation};
 use crate::model::id::{ProviderId, ProxyId};
 use crate::model::page::Page;
 use crate::model::provider::ProviderSpec;
-use crate::model::proxy::ProxySpec;
+use crate::model::proxy::{ProxySpec, ProxyTarget};
 use crate::model::resource::Draft;
-use crate::model::template::Templates;
+use crate::model::template::{Template, Templates};
 
 /// One proxy.
 pub async fn get(store: &Store, organization_id: Uuid, key: &str) -> Result<LlmProxy, Error> {
@@ -41,11 +41,11 @@ pub async fn create(
     draft: Draft<ProxySpec>,
 ) -> Result<Written<LlmProxy>, Error> {
     let mut change = Change::begin(store, author).await?;
-    let (spec, provider_id) = resolve(&mut change, templates, draft.spec).await?;
+    let spec = resolve(&mut change, templates, draft.spec).await?;
     endpoint::check_free(&mut change, None, &draft.name, &spec.context).await?;
     let id = ProxyId::new().0;
     endpoint::insert(&mut change, id, &draft.name, &spec).await?;
-    target(&mut change, id, provider_id).await?;
+    targets(&mut change, id, &spec).await?;
     let changes = json!({ "name": draft.name, "spec": spec });
     finish(change, id, "llm-proxy.create", changes).await
 }
@@ -62,10 +62,10 @@ pub async fn replace(
     let organization_id = author.organization_id;
     let before = endpoint::require::<ProxySpec>(change.transaction(), organization_id, key).await?;
     check_base(&view(change.transaction(), organization_id, &before).await?)?;
-    let (spec, provider_id) = resolve(&mut change, templates, draft.spec).await?;
+    let spec = resolve(&mut change, templates, draft.spec).await?;
     endpoint::check_free(&mut change, Some(before.id), &draft.name, &spec.context).await?;
     endpoint::update(&mut change, &before, &draft.name, &spec).await?;
-    target(&mut change, before.id, provider_id).await?;
+    targets(&mut change, before.id, &spec).await?;
     let changes = difference(
         &json!({ "name": before.name, "spec": before.spec.0 }),
         &json!({ "name": draft.name, "spec": spec }),
@@ -88,42 +88,57 @@ pub async fn delete(
     Ok(change.commit(entry).await?.revision)
 }
 
-/// The provider that a kept spec stands on.
-pub(super) fn provider_of(spec: &ProxySpec) -> Result<Uuid, Error> {
-    spec.targets
-        .first()
-        .and_then(|target| target.provider.parse::<ProviderId>().ok())
-        .map(|id| id.0)
-        .ok_or_else(|| Error::Internal(Internal::message("a proxy without a provider")))
+/// The providers that a kept spec stands on, in order.
+pub(super) fn providers_of(spec: &ProxySpec) -> Result<Vec<Uuid>, Error> {
+    let id = |target: &ProxyTarget| target.provider.parse::<ProviderId>().map(|id| id.0);
+    let ids: Vec<Uuid> = spec.targets.iter().map(id).collect::<Result<_, _>>().unwrap_or_default();
+    if ids.is_empty() { Err(Error::Internal(Internal::message("a proxy without a provider"))) } else { Ok(ids) }
 }
 
-async fn resolve(change: &mut Change<'_>, templates: &Templates, spec: ProxySpec) -> Result<(ProxySpec, Uuid), Error> {
-    let (key, pointer) = spec.target()?;
+/// The form to keep, with every provider found. All speak the dialect of the first.
+async fn resolve(change: &mut Change<'_>, templates: &Templates, spec: ProxySpec) -> Result<ProxySpec, Error> {
     let organization_id = change.organization_id();
-    let found = endpoint::find(change.transaction(), organization_id, Some(EndpointKind::Provider), &key).await?;
-    let Some(provider) = found else {
-        let names = provider_names(change.transaction(), organization_id).await?;
-        let names = names.iter().map(|(_, name)| name.as_str());
-        let message = format!("there is no llm provider `{key}`");
-        return Err(Violation::new(pointer, "not_found", message).suggest(&key, names).into());
-    };
-    let template = templates.named(&provider.spec::<ProviderSpec>()?.template)?;
-    let spec = spec.accept(&template.spec.key_locations)?;
-    Ok((spec.standing_on(ProviderId(provider.id).to_string()), provider.id))
+    let mut targets: Vec<ProxyTarget> = Vec::new();
+    let mut first: Option<&Template> = None;
+    for (ProxyTarget { provider: key, weight, priority }, pointer) in spec.named()? {
+        let found = endpoint::find(change.transaction(), organization_id, Some(EndpointKind::Provider), &key).await?;
+        let Some(provider) = found else {
+            let names = provider_names(change.transaction(), organization_id).await?;
+            let names = names.iter().map(|(_, name)| name.as_str());
+            let message = format!("there is no llm provider `{key}`");
+            return Err(Violation::new(pointer, "not_found", message).suggest(&key, names).into());
+        };
+        let template = templates.named(&provider.spec::<ProviderSpec>()?.template)?;
+        if first.is_some_and(|first| first.spec.dialect != template.spec.dialect) {
+            let message = "speaks another dialect than the first; all targets of a proxy speak one";
+            return Err(Violation::invalid(pointer, message).into());
+        }
+        first = first.or(Some(template));
+        let id = ProviderId(provider.id).to_string();
+        if targets.iter().any(|target| target.provider == id) {
+            return Err(Violation::invalid(pointer, "is named twice; raise its weight instead").into());
+        }
+        targets.push(ProxyTarget { provider: id, weight, priority });
+    }
+    let locations = first.map(|first| first.spec.key_locations.as_slice()).unwrap_or_default();
+    Ok(spec.accept(locations)?.standing_on(targets))
 }
 
-async fn target(change: &mut Change<'_>, proxy_id: Uuid, provider_id: Uuid) -> Result<(), Error> {
+async fn targets(change: &mut Change<'_>, proxy_id: Uuid, spec: &ProxySpec) -> Result<(), Error> {
     let organization_id = change.organization_id();
-    execute!(
-        change,
-        sqlx::query(
-            "INSERT INTO proxy_target (organization_id, proxy_id, position, provider_id) VALUES ($1, $2, 0, $3) \
-             ON CONFLICT (proxy_id, position) DO UPDATE SET provider_id = excluded.provider_id",
-        )
-        .bind(organization_id)
-        .bind(proxy_id)
-        .bind(provider_id)
-    )?;
+    execute!(change, sqlx::query("DELETE FROM proxy_target WHERE proxy_id = $1").bind(proxy_id))?;
+    for (position, provider_id) in (0_i64..).zip(providers_of(spec)?) {
+        execute!(
+            change,
+            sqlx::query(
+                "INSERT INTO proxy_target (organization_id, proxy_id, position, provider_id) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(organization_id)
+            .bind(proxy_id)
+            .bind(position)
+            .bind(provider_id)
+        )?;
+    }
     Ok(())
 }
 
@@ -142,7 +157,10 @@ fn with_names(mut view: LlmProxy, names: &[(Uuid, String)]) -> LlmProxy {
             target.provider.clone_from(name);
         }
     }
-    spec.provider = spec.targets.first().map(|target| target.provider.clone());
+    // Of several, none is *the* provider.
+    if let [target] = spec.targets.as_slice() {
+        spec.provider = Some(target.provider.clone());
+    }
     view
 }
 

@@ -32,8 +32,8 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     if !key.opens(endpoint.id) {
         return Err(Refusal::OutOfScope);
     }
-    // A proxy is closed with its provider: both must allow.
-    if endpoint.disabled || endpoint.target.first().disabled {
+    // A proxy is closed with the last of its providers.
+    if endpoint.disabled || endpoint.target.is_disabled() {
         return Err(Refusal::EndpointDisabled);
     }
     // One that does not say its size is measured as it comes.

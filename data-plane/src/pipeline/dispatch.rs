@@ -43,10 +43,11 @@ pub(super) struct Reply {
 pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, Refusal> {
     let provider = Arc::clone(permit.endpoint.target.first());
     call.account.attempted(&provider);
-    let timeouts = permit.endpoint.timeouts.or(Timeouts {
+    let timeouts = permit.endpoint.timeouts.or(provider.timeouts).or(Timeouts {
         connect: Some(call.plane.deadlines.connect),
         first_byte: Some(call.plane.deadlines.upstream_first_byte),
         idle: Some(call.plane.deadlines.upstream_idle),
+        total: None,
     });
     let request = build(call, &permit, &provider)?;
     let attempt = Attempt {

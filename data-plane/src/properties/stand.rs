@@ -128,8 +128,10 @@ pub(super) fn runtime() -> Runtime {
         endpoint_ids: endpoints.iter().map(|endpoint| id(*endpoint)).collect(),
         ..config::ApiKey::default()
     };
-    let route =
-        config::Route { targets: vec![config::RouteTarget { provider_id: id(11), ..config::RouteTarget::default() }] };
+    let route = config::Route {
+        targets: vec![config::RouteTarget { provider_id: id(11), ..config::RouteTarget::default() }],
+        ..config::Route::default()
+    };
     let mut configuration = Configuration::at(7);
     let mut put = |kind: Kind, number: u128, body: Vec<u8>| {
         let entry = Entry { kind: kind as i32, id: id(number), revision: 7, body: body.into() };

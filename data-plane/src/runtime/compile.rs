@@ -11,11 +11,12 @@ use uuid::Uuid;
 use super::api_key::{ApiKeys, Credential, Parsed as ParsedKey};
 use super::context::Matcher;
 use super::endpoint::wire::{Parsed, ParsedTarget};
-use super::endpoint::{Endpoint, Target};
+use super::endpoint::{Endpoint, Target, USUAL_ATTEMPTS};
 use super::invalid::{Code, Invalid};
 use super::key_location::KeyLocation;
 use super::provider::Provider;
-use super::provider::wire::Resolved;
+use super::provider::wire::{Resolved, told};
+use super::proxy::wire::Parsed as ParsedRoute;
 use super::proxy::{Route, RouteTarget};
 use super::secret::Secret;
 use super::settings::Settings;
@@ -161,8 +162,8 @@ impl<'a> Work<'a> {
                 if claims.overlap(&endpoint.context).is_none() {
                     claims.insert(&endpoint.context, key);
                 }
-                if let Target::Provider(provider) = &endpoint.target {
-                    providers.insert(key.1, Arc::clone(provider));
+                if let Target::Provider(target) = &endpoint.target {
+                    providers.insert(key.1, Arc::clone(&target.provider));
                 }
                 if matcher.overlap(&endpoint.context).is_none() {
                     matcher.insert(&endpoint.context.clone(), Arc::new(endpoint));
@@ -222,8 +223,18 @@ impl References<'_> {
     }
 
     fn endpoint(&self, id: Uuid, parsed: Parsed, stripped: &[HeaderName]) -> Result<Endpoint, Invalid> {
-        let Parsed { name, context, template, key_locations, disabled, realtime, compression, timeouts, target } =
-            parsed;
+        let Parsed {
+            name,
+            context,
+            template,
+            key_locations,
+            disabled,
+            realtime,
+            compression,
+            timeouts,
+            further_attempts,
+            target,
+        } = parsed;
         let template = Arc::clone(self.find(Kind::Template, self.templates, template, "/template")?);
         let target = match target {
             ParsedTarget::Upstream(upstream) => {
@@ -232,7 +243,7 @@ impl References<'_> {
                     .map(|secret| self.find(Kind::Secret, self.secrets, secret, "/upstream/credential"))
                     .transpose()?;
                 let Resolved { upstream, credential, destination } = upstream.resolve(id, &template, secret)?;
-                Target::Provider(Arc::new(Provider {
+                Target::Provider(RouteTarget::sole(Arc::new(Provider {
                     id,
                     name: name.clone(),
                     template: Arc::clone(&template),
@@ -242,9 +253,10 @@ impl References<'_> {
                     credential,
                     destination,
                     timeouts,
-                }))
+                    answered: told(&name, "200"),
+                })))
             }
-            ParsedTarget::Route(targets) => {
+            ParsedTarget::Route(ParsedRoute { targets, strategy }) => {
                 let mut resolved = Vec::with_capacity(targets.len());
                 for (index, target) in targets.into_iter().enumerate() {
                     let pointer = format!("/targets/{index}/provider");
@@ -255,13 +267,15 @@ impl References<'_> {
                     let provider = Arc::clone(provider);
                     resolved.push(RouteTarget { provider, weight: target.weight, priority: target.priority });
                 }
-                let route = Route::new(resolved);
+                let route = Route::new(resolved, strategy);
                 Target::Route(route.ok_or_else(|| Invalid::new("/targets", Code::Missing, "a proxy needs a provider"))?)
             }
         };
         let mut headers = stripped.to_vec();
         let mut parameters: Vec<Box<str>> = template.credential_names.to_vec();
-        parameters.extend(target.first().template.credential_names.iter().cloned());
+        for target in target.targets() {
+            parameters.extend(target.provider.template.credential_names.iter().cloned());
+        }
         for location in &key_locations {
             match location {
                 KeyLocation::Header { name, prefix: _ } => headers.push(name.clone()),
@@ -283,7 +297,11 @@ impl References<'_> {
             disabled,
             realtime: realtime && target.providers().all(|provider| provider.realtime),
             compression,
-            timeouts: timeouts.or(target.first().timeouts),
+            timeouts,
+            further_attempts: further_attempts.unwrap_or_else(|| {
+                let others = (target.targets().len() - 1).min(USUAL_ATTEMPTS);
+                u32::try_from(others).unwrap_or_default()
+            }),
             target,
         })
     }

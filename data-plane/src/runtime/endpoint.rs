@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::context::Context;
 use super::key_location::KeyLocation;
 use super::provider::{Provider, Timeouts};
-use super::proxy::Route;
+use super::proxy::{Route, RouteTarget, Strategy};
 use super::template::Template;
 
 /// An endpoint.
@@ -34,8 +34,10 @@ pub struct Endpoint {
     pub realtime: bool,
     /// What the vendor may do to its answers.
     pub compression: Compression,
-    /// Its own, then its provider's.
+    /// Its own; what is unset, the provider of the attempt decides.
     pub timeouts: Timeouts,
+    /// How many times a request may be sent again after the first.
+    pub further_attempts: u32,
     /// Where requests go.
     pub target: Target,
 }
@@ -50,11 +52,16 @@ pub enum Compression {
     PassThrough,
 }
 
+/// Where nobody said how often: so many times after the first at most.
+pub(super) const USUAL_ATTEMPTS: usize = 2;
+/// However the configuration asks for.
+const MOST_ATTEMPTS: u32 = 16;
+
 /// Where requests of an endpoint go.
 #[derive(Debug)]
 pub enum Target {
     /// The endpoint is a provider.
-    Provider(Arc<Provider>),
+    Provider(RouteTarget),
     /// The endpoint is a proxy.
     Route(Route),
 }
@@ -62,20 +69,33 @@ pub enum Target {
 impl Target {
     /// All that a request may be sent to.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        let (provider, route) = match self {
-            Self::Provider(provider) => (Some(provider), None),
-            Self::Route(route) => (None, Some(route)),
-        };
-        let targets = route.into_iter().flat_map(|route| route.targets()).map(|target| &target.provider);
-        provider.into_iter().chain(targets)
+        self.targets().iter().map(|target| &target.provider)
     }
 
-    /// The provider to try first.
-    pub fn first(&self) -> &Arc<Provider> {
+    /// Never empty; in order of priority.
+    pub fn targets(&self) -> &[RouteTarget] {
         match self {
-            Self::Provider(provider) => provider,
-            Self::Route(route) => route.first(),
+            Self::Provider(target) => std::slice::from_ref(target),
+            Self::Route(route) => route.targets(),
         }
+    }
+
+    /// How one of the targets of a priority is chosen.
+    pub fn strategy(&self) -> Strategy {
+        match self {
+            Self::Provider(_) => Strategy::default(),
+            Self::Route(route) => route.strategy,
+        }
+    }
+
+    /// Every provider behind it is switched off.
+    pub fn is_disabled(&self) -> bool {
+        self.targets().iter().all(|target| target.provider.disabled)
+    }
+
+    /// The provider that comes first in the configuration.
+    pub fn first(&self) -> &Arc<Provider> {
+        &self.targets()[0].provider
     }
 }
 
@@ -84,7 +104,7 @@ pub(super) mod wire {
     use proto::config::endpoint;
     use uuid::Uuid;
 
-    use super::{Compression, Context, KeyLocation, Timeouts};
+    use super::{Compression, Context, KeyLocation, MOST_ATTEMPTS, Timeouts};
     use crate::runtime::invalid::{Code, Invalid};
     use crate::runtime::{provider, proxy};
 
@@ -98,12 +118,14 @@ pub(super) mod wire {
         pub(in crate::runtime) realtime: bool,
         pub(in crate::runtime) compression: Compression,
         pub(in crate::runtime) timeouts: Timeouts,
+        /// `None`: by the number of targets.
+        pub(in crate::runtime) further_attempts: Option<u32>,
         pub(in crate::runtime) target: ParsedTarget,
     }
 
     pub(in crate::runtime) enum ParsedTarget {
         Upstream(Box<provider::wire::Parsed>),
-        Route(Vec<proxy::wire::Parsed>),
+        Route(proxy::wire::Parsed),
     }
 
     impl TryFrom<&[u8]> for Parsed {
@@ -119,6 +141,7 @@ pub(super) mod wire {
                 timeouts,
                 deployment_id: _,
                 deployment_version: _,
+                retry,
                 target,
                 realtime_disabled,
                 compression,
@@ -148,7 +171,7 @@ pub(super) mod wire {
             };
             let target = match target {
                 Some(endpoint::Target::Upstream(upstream)) => ParsedTarget::Upstream(Box::new(upstream.try_into()?)),
-                Some(endpoint::Target::Route(route)) => ParsedTarget::Route(proxy::wire::targets(route)?),
+                Some(endpoint::Target::Route(route)) => ParsedTarget::Route(route.try_into()?),
                 None => return Err(Invalid::new("/upstream", Code::Missing, "neither an upstream nor a provider")),
             };
             Ok(Self {
@@ -160,6 +183,7 @@ pub(super) mod wire {
                 realtime: !realtime_disabled,
                 compression,
                 timeouts: timeouts.into(),
+                further_attempts: retry.map(|proto::config::Retry { attempts }| attempts.min(MOST_ATTEMPTS)),
                 target,
             })
         }

@@ -31,6 +31,8 @@ pub struct Provider {
     pub destination: Destination,
     /// What the administrator set.
     pub timeouts: Timeouts,
+    /// How an attempt here that was answered 200 is told: by far the most frequent one is made once.
+    pub answered: HeaderValue,
 }
 
 impl fmt::Debug for Provider {
@@ -83,6 +85,8 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Between two pieces of the answer.
     pub idle: Option<Duration>,
+    /// Of the whole request, over all attempts, to the end of the answer.
+    pub total: Option<Duration>,
 }
 
 impl Timeouts {
@@ -93,6 +97,7 @@ impl Timeouts {
             connect: self.connect.or(wider.connect),
             first_byte: self.first_byte.or(wider.first_byte),
             idle: self.idle.or(wider.idle),
+            total: self.total.or(wider.total),
         }
     }
 }
@@ -110,11 +115,18 @@ pub(super) mod wire {
     use crate::runtime::invalid::{Code, Invalid};
     use crate::runtime::secret::Secret;
 
+    /// A provider's name as a header can carry it, with this ending.
+    pub(in crate::runtime) fn told(name: &str, ending: &str) -> HeaderValue {
+        let plain = |letter: char| if letter.is_ascii_graphic() && !";,".contains(letter) { letter } else { '_' };
+        let text: String = name.chars().map(plain).chain([';']).chain(ending.chars()).collect();
+        HeaderValue::from_str(&text).expect("graphic ASCII is fit for a header")
+    }
+
     impl From<Option<proto::config::Timeouts>> for Timeouts {
         fn from(timeouts: Option<proto::config::Timeouts>) -> Self {
-            let proto::config::Timeouts { connect_ms, first_byte_ms, idle_ms } = timeouts.unwrap_or_default();
+            let proto::config::Timeouts { connect_ms, first_byte_ms, idle_ms, total_ms } = timeouts.unwrap_or_default();
             let set = |ms: u32| (ms != 0).then(|| Duration::from_millis(ms.into()));
-            Self { connect: set(connect_ms), first_byte: set(first_byte_ms), idle: set(idle_ms) }
+            Self { connect: set(connect_ms), first_byte: set(first_byte_ms), idle: set(idle_ms), total: set(total_ms) }
         }
     }
 

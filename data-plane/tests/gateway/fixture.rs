@@ -170,6 +170,7 @@ pub fn proxy(context: &str) -> config::Endpoint {
     config::Endpoint {
         target: Some(endpoint::Target::Route(config::Route {
             targets: vec![config::RouteTarget { provider_id: bytes(PROVIDER), weight: 1, priority: 0 }],
+            ..config::Route::default()
         })),
         ..provider(context, "")
     }

@@ -1202,8 +1202,8 @@ export interface components {
                 limits?: components["schemas"]["Reserved"];
                 /** @description Not enforced yet. */
                 policies?: components["schemas"]["Reserved"];
-                /** @description Not enforced yet. */
-                retries?: components["schemas"]["Reserved"];
+                /** @description How often a request may be sent again. */
+                retries?: components["schemas"]["Retries"];
             }[];
             /** @description For the page after this one; null: there is none. */
             nextCursor?: string | null;
@@ -1236,8 +1236,10 @@ export interface components {
                 context: components["schemas"]["Context"];
                 /** @description Name or id of the provider it stands on; the same as one target. */
                 provider?: string | null;
-                /** @description The providers it stands on; one for now. */
+                /** @description The providers it stands on, all of one dialect; at most 16. */
                 targets?: components["schemas"]["ProxyTarget"][];
+                /** @description How one of the targets is chosen. */
+                routing?: components["schemas"]["Routing"];
                 /** @description How callers prove themselves. */
                 security?: components["schemas"]["Security"];
                 /** @description How long a gateway waits. */
@@ -1256,8 +1258,8 @@ export interface components {
                 limits?: components["schemas"]["Reserved"];
                 /** @description Not enforced yet. */
                 policies?: components["schemas"]["Reserved"];
-                /** @description Not enforced yet. */
-                retries?: components["schemas"]["Reserved"];
+                /** @description How often a request may be sent again. */
+                retries?: components["schemas"]["Retries"];
             }[];
             /** @description For the page after this one; null: there is none. */
             nextCursor?: string | null;
@@ -1466,8 +1468,8 @@ export interface components {
             limits?: components["schemas"]["Reserved"];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
-            /** @description Not enforced yet. */
-            retries?: components["schemas"]["Reserved"];
+            /** @description How often a request may be sent again. */
+            retries?: components["schemas"]["Retries"];
         };
         /** @description What an author says about a provider. `C` is the credential: as kept, or as written. */
         LlmProviderInput: {
@@ -1500,8 +1502,8 @@ export interface components {
             limits?: components["schemas"]["Reserved"];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
-            /** @description Not enforced yet. */
-            retries?: components["schemas"]["Reserved"];
+            /** @description How often a request may be sent again. */
+            retries?: components["schemas"]["Retries"];
         };
         /** @description What an author says about a proxy. */
         LlmProxy: {
@@ -1529,8 +1531,10 @@ export interface components {
             context: components["schemas"]["Context"];
             /** @description Name or id of the provider it stands on; the same as one target. */
             provider?: string | null;
-            /** @description The providers it stands on; one for now. */
+            /** @description The providers it stands on, all of one dialect; at most 16. */
             targets?: components["schemas"]["ProxyTarget"][];
+            /** @description How one of the targets is chosen. */
+            routing?: components["schemas"]["Routing"];
             /** @description How callers prove themselves. */
             security?: components["schemas"]["Security"];
             /** @description How long a gateway waits. */
@@ -1549,8 +1553,8 @@ export interface components {
             limits?: components["schemas"]["Reserved"];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
-            /** @description Not enforced yet. */
-            retries?: components["schemas"]["Reserved"];
+            /** @description How often a request may be sent again. */
+            retries?: components["schemas"]["Retries"];
         };
         /** @description What an author says about a proxy. */
         LlmProxyInput: {
@@ -1563,8 +1567,10 @@ export interface components {
             context: components["schemas"]["Context"];
             /** @description Name or id of the provider it stands on; the same as one target. */
             provider?: string | null;
-            /** @description The providers it stands on; one for now. */
+            /** @description The providers it stands on, all of one dialect; at most 16. */
             targets?: components["schemas"]["ProxyTarget"][];
+            /** @description How one of the targets is chosen. */
+            routing?: components["schemas"]["Routing"];
             /** @description How callers prove themselves. */
             security?: components["schemas"]["Security"];
             /** @description How long a gateway waits. */
@@ -1583,8 +1589,8 @@ export interface components {
             limits?: components["schemas"]["Reserved"];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
-            /** @description Not enforced yet. */
-            retries?: components["schemas"]["Reserved"];
+            /** @description How often a request may be sent again. */
+            retries?: components["schemas"]["Retries"];
         };
         /** @description What is told about a key; never the key. */
         MintedApiKey: {
@@ -1729,12 +1735,12 @@ export interface components {
             provider: string;
             /**
              * Format: int32
-             * @description Share among targets of one priority; 1 only, for now.
+             * @description Share among targets of one priority, 1 to 1000.
              */
             weight?: number;
             /**
              * Format: int32
-             * @description Lower first; 0 only, for now.
+             * @description Lower first, 0 to 100; a higher number is used while no target of a lower one can be.
              */
             priority?: number;
         };
@@ -1839,6 +1845,14 @@ export interface components {
         RequestId: string;
         /** @description Not supported yet: anything but an empty value is refused. */
         Reserved: unknown;
+        /** @description How often a request may be sent again when it fails before an answer has begun. */
+        Retries: {
+            /**
+             * Format: int32
+             * @description Further attempts after the first, 0 to 5. Absent: one for each other target, at most two.
+             */
+            attempts?: number | null;
+        };
         /**
          * @description What a member of an organization is.
          * @enum {string}
@@ -1848,6 +1862,11 @@ export interface components {
         RotateInput: {
             /** @description How long the key so far still opens; `24h` by default, `168h` at most, `0s`: not a moment longer. */
             grace?: string | null;
+        };
+        /** @description How one target is chosen among those of one priority. */
+        Routing: {
+            /** @description By what. */
+            strategy?: components["schemas"]["Strategy"];
         };
         /** @description What is told about a secret. */
         Secret: {
@@ -1929,6 +1948,11 @@ export interface components {
             /** @description From a sign-in link; opens once. */
             oneTimeToken?: string | null;
         };
+        /**
+         * @description By what a target is chosen.
+         * @enum {string}
+         */
+        Strategy: "weighted" | "leastPending";
         /**
          * @description How streams are cut into events.
          * @enum {string}
@@ -2022,6 +2046,11 @@ export interface components {
             firstByte?: string;
             /** @description Between two bytes of an answer; 300 s by default. */
             idle?: string;
+            /**
+             * @description For the whole request, over all attempts and to the end of the answer; absent: the gateway's, which is none unless
+             *     a node sets one.
+             */
+            total?: string | null;
         };
         /** @description A token as it is read. The token itself is never shown again. */
         Token: {

@@ -56,6 +56,7 @@ fn proxy(context: &str, provider: u128) -> config::Endpoint {
     config::Endpoint {
         target: Some(endpoint::Target::Route(config::Route {
             targets: vec![config::RouteTarget { provider_id: id(provider), weight: 0, priority: 0 }],
+            strategy: 0,
         })),
         ..self::provider(context, "")
     }
