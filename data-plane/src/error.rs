@@ -2,7 +2,9 @@
 //! the caller's dialect. No variant carries an address, a key or a piece of a body: there is nothing to leak.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::dialect::Dialect;
@@ -38,8 +40,14 @@ pub enum Refusal {
     BadPath,
     /// A method that is not passed on.
     MethodNotAllowed,
-    /// The request asks for another protocol.
+    /// The request asks for another protocol where there is none.
     UpgradeNotSupported,
+    /// It asks for a WebSocket, and an administrator switched that off here.
+    RealtimeDisabled,
+    /// It asks for a WebSocket, but not as RFC 6455 wants it.
+    BadWebSocket,
+    /// It asks for a version of WebSocket that is not the one there is.
+    WebSocketVersion,
     /// The head is too large.
     HeadTooLarge,
     /// The URI is too long.
@@ -84,7 +92,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -96,6 +104,9 @@ impl Refusal {
         Self::BadPath,
         Self::MethodNotAllowed,
         Self::UpgradeNotSupported,
+        Self::RealtimeDisabled,
+        Self::BadWebSocket,
+        Self::WebSocketVersion,
         Self::HeadTooLarge,
         Self::UriTooLong,
         Self::UnknownContext,
@@ -127,11 +138,15 @@ impl Refusal {
             | Self::BadConnectionHeader
             | Self::BadPath
             | Self::AmbiguousKey
+            | Self::BadWebSocket
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::OutOfScope | Self::EndpointDisabled => StatusCode::FORBIDDEN,
             Self::UnknownContext => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed | Self::UpgradeNotSupported => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed | Self::UpgradeNotSupported | Self::RealtimeDisabled => {
+                StatusCode::METHOD_NOT_ALLOWED
+            }
+            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::ExpectationNotSupported => StatusCode::EXPECTATION_FAILED,
             Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
@@ -164,6 +179,9 @@ impl Refusal {
             Self::BadPath => "bad_path",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UpgradeNotSupported => "upgrade_not_supported",
+            Self::RealtimeDisabled => "realtime_disabled",
+            Self::BadWebSocket => "bad_websocket",
+            Self::WebSocketVersion => "websocket_version",
             Self::HeadTooLarge => "head_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::UnknownContext => "unknown_context",
@@ -221,8 +239,18 @@ impl Refusal {
                 "This method is not passed on. Use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE."
             }
             Self::UpgradeNotSupported => {
-                "This endpoint carries HTTP requests only. Send the request without the Upgrade header."
+                "This path carries HTTP requests only: the vendor has no WebSocket here. Send the request without the \
+                 Upgrade header, or to one of the vendor's realtime paths."
             }
+            Self::RealtimeDisabled => {
+                "An administrator has switched WebSocket off for this endpoint. Ask them to allow realtime, or send \
+                 plain requests."
+            }
+            Self::BadWebSocket => {
+                "The request asks for a WebSocket, but not as RFC 6455 wants it: a GET without a body, with Connection: \
+                 Upgrade, a version and one key of 16 bytes in base64. Check the client."
+            }
+            Self::WebSocketVersion => "Only version 13 of WebSocket is spoken. Send Sec-WebSocket-Version: 13.",
             Self::HeadTooLarge => "The request's headers are too large. Send fewer or shorter ones.",
             Self::UriTooLong => "The request's URI is too long. Move what it carries into the body.",
             Self::UnknownContext => {
@@ -302,6 +330,7 @@ impl Refusal {
                 | Self::CodingNotSupported
                 | Self::ExpectationNotSupported
                 | Self::BadConnectionHeader
+                | Self::UpgradeNotSupported
                 | Self::HeadTooLarge
                 | Self::UriTooLong
                 | Self::BodyTooLarge
@@ -340,6 +369,10 @@ impl Refusal {
             }
             StatusCode::METHOD_NOT_ALLOWED => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
+            }
+            StatusCode::UPGRADE_REQUIRED => {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

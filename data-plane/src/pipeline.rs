@@ -7,20 +7,24 @@ mod admit;
 mod authenticate;
 mod clock;
 mod dispatch;
+mod frames;
 mod guard;
+mod handshake;
 mod headers;
 mod links;
 mod query;
 mod receive;
 mod relay;
 mod route;
+mod tunnel;
 mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwapOption;
-use http::{Request, Response};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use self::account::Sink;
@@ -60,10 +64,20 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let mut call = Call::begin(plane, &presence, request);
-    match answer(&mut call).await {
+    let answered = answer(&mut call).await;
+    let upgrade = call.websocket.is_some();
+    let mut response = match answered {
+        Ok(reply) if reply.head.status == StatusCode::SWITCHING_PROTOCOLS => tunnel::open(call, reply).await,
         Ok(reply) => relay::relay(call, reply),
         Err(refusal) => relay::refuse(call, refusal),
+    };
+    if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // What the client may already have said in another protocol is never read as a request.
+        let names_upgrade = response.headers().contains_key(UPGRADE);
+        let close = HeaderValue::from_static(if names_upgrade { "close, upgrade" } else { "close" });
+        response.headers_mut().insert(CONNECTION, close);
     }
+    response
 }
 
 async fn answer(call: &mut Call) -> Result<dispatch::Reply, Refusal> {
@@ -71,6 +85,7 @@ async fn answer(call: &mut Call) -> Result<dispatch::Reply, Refusal> {
     let routed = route::route(call, received)?;
     let caller = authenticate::authenticate(call, &routed)?;
     let permit = admit::admit(call, routed, caller)?;
+    tunnel::allow(call, &permit)?;
     guard::guard(call, &permit)?;
     dispatch::dispatch(call, permit).await
 }

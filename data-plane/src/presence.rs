@@ -114,6 +114,11 @@ impl Presence {
         self.holds_back.store(true, Ordering::Relaxed);
     }
 
+    /// After an upgrade: what the client sends from now on is handed on unread.
+    pub(crate) fn becomes_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Relaxed);
+    }
+
     /// Whether what comes is no longer HTTP.
     pub(crate) fn is_tunnel(&self) -> bool {
         self.tunnel.load(Ordering::Relaxed)
@@ -194,12 +199,6 @@ impl Busy {
         if let Some(taking) = &self.taking {
             if had { taking.offered() } else { taking.taken() }
         }
-    }
-
-    /// After an upgrade: what the client sends from now on is handed on unread.
-    #[allow(dead_code, reason = "endpoints that allow WebSocket will")]
-    pub(crate) fn becomes_tunnel(&self) {
-        self.presence.tunnel.store(true, Ordering::Relaxed);
     }
 }
 

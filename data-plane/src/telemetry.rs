@@ -17,7 +17,7 @@ const BUCKETS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     outcomes: [AtomicU64; Outcome::ALL.len()],
-    refusals: [AtomicU64; Refusal::ALL.len()],
+    refusals: Refusals,
     closes: [AtomicU64; Close::ALL.len()],
     stream_resets: AtomicU64,
     durations: [AtomicU64; BUCKETS.len() + 1],
@@ -28,6 +28,16 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: AtomicUsize,
     /// Client connections open.
     pub(crate) connections: AtomicUsize,
+}
+
+/// One for each reason. There are more than the standard library makes defaults for.
+#[derive(Debug)]
+struct Refusals([AtomicU64; Refusal::ALL.len()]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
 }
 
 /// What only the gateway knows.
@@ -53,7 +63,7 @@ impl Metrics {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         if let Some(refusal) = refusal {
-            self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
+            self.refusals.0[refusal as usize].fetch_add(1, Ordering::Relaxed);
         }
         let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.iter().position(|bound| milliseconds < *bound).unwrap_or(BUCKETS.len());
@@ -84,7 +94,7 @@ impl Metrics {
         }
         text.family("lockgate_refusals_total", "counter", "Requests that Lockgate answered by itself, by reason.");
         for refusal in Refusal::ALL {
-            let count = self.refusals[refusal as usize].load(Ordering::Relaxed);
+            let count = self.refusals.0[refusal as usize].load(Ordering::Relaxed);
             text.line(format_args!("lockgate_refusals_total{{refusal=\"{}\"}} {count}", refusal.label()));
         }
         text.family("lockgate_connections_closed_total", "counter", "Client connections that were ended by the node.");

@@ -21,5 +21,7 @@ mod passing;
 mod stopping;
 #[path = "gateway/tls.rs"]
 mod tls;
+#[path = "gateway/tunnel.rs"]
+mod tunnel;
 #[path = "gateway/upstreams.rs"]
 mod upstreams;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,11 +34,20 @@ where
     builder.header_read_timeout(None);
     // The socket hands on no head that is larger.
     builder.max_header_size(plane.limits.head_bytes).max_buf_size(BUFFER.max(2 * plane.limits.head_bytes));
+    // What the connection carries when HTTP is over on it.
+    let switched = Arc::new(Mutex::new(None));
     let service = {
-        let (presence, plane) = (Arc::clone(presence), Arc::clone(&plane));
+        let (presence, plane, switched) = (Arc::clone(presence), Arc::clone(&plane), Arc::clone(&switched));
         service_fn(move |request: Request<Incoming>| {
             let answer = pipeline::serve(Arc::clone(&plane), Arc::clone(&presence), request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let switched = Arc::clone(&switched);
+            async move {
+                let mut answer = answer.await;
+                if let Some(tunnel) = answer.body_mut().take_tunnel() {
+                    *switched.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         })
     };
     presence.opens();
@@ -57,7 +66,14 @@ where
     if let Some(late) = late.await {
         plane.metrics.closed(late);
     }
-    linger(connection.into_parts().io.into_inner().into_stream()).await;
+    let parts = connection.into_parts();
+    let mut socket = parts.io.into_inner();
+    let tunnel = switched.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tunnel) = tunnel {
+        presence.becomes_tunnel();
+        Box::pin(tunnel.run(&mut socket, parts.read_buf, presence)).await;
+    }
+    linger(socket.into_stream()).await;
 }
 
 /// Closes our side and lets the client finish its sentence: closing on unread bytes would make the kernel send a reset,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::query;
 use super::receive::Call;
 use super::route::Routed;
+use super::{handshake, query};
 use crate::error::Refusal;
 use crate::runtime::api_key::{self, ApiKey};
 use crate::runtime::key_location::KeyLocation;
@@ -22,6 +22,12 @@ pub(super) struct Caller {
 pub(super) fn authenticate(call: &mut Call, routed: &Routed) -> Result<Caller, Refusal> {
     let endpoint = &routed.endpoint;
     let presented = presented(&call.head.headers, call.head.uri.query(), &endpoint.key_locations);
+    let presented = presented.and_then(|presented| match presented {
+        None if call.websocket.is_some() => {
+            Ok(handshake::key_in_protocol(&call.head.headers, endpoint)?.map(Cow::from))
+        }
+        presented => Ok(presented),
+    });
     let key = presented.and_then(|presented| {
         let digest = presented.as_deref().and_then(api_key::digest).ok_or(Refusal::Unauthenticated)?;
         let credential = routed.runtime.credential(digest).ok_or(Refusal::Unauthenticated)?;

@@ -17,7 +17,7 @@ use super::admit::Permit;
 use super::clock::Clock;
 use super::receive::Call;
 use super::upload::{Inbound, Upload};
-use super::{headers, query};
+use super::{handshake, headers, query};
 use crate::dialect::facts::Shape;
 use crate::error::Refusal;
 use crate::runtime::provider::{Provider, Timeouts};
@@ -62,6 +62,9 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     call.account.headed(head.status);
     clock.arrived_then(timeouts.idle.unwrap_or(call.plane.deadlines.upstream_idle));
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if call.websocket.is_some() {
+            return Ok(Reply { head, answer, peeked: None, provider, permit, clock });
+        }
         // Nobody asked for it.
         return Err(Refusal::UpstreamBroken);
     }
@@ -138,7 +141,10 @@ fn build(call: &mut Call, permit: &Permit, provider: &Provider) -> Result<Reques
     call.account.asks_for(in_path);
     let body = call.body.take().filter(|body| !body.is_end_stream());
     let sized = body.as_ref().is_none_or(|body| body.size_hint().exact().is_some());
-    let headers = headers::outbound(&call.head.headers, endpoint, provider, sized);
+    let mut headers = headers::outbound(&call.head.headers, endpoint, provider, sized);
+    if call.websocket.is_some() {
+        handshake::ask(&mut headers, endpoint);
+    }
     let body = match body {
         None => Outbound::Empty,
         Some(body) => {

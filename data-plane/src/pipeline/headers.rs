@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::runtime::endpoint::Endpoint;
+use crate::runtime::endpoint::{Compression, Endpoint};
 use crate::runtime::provider::Provider;
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
@@ -74,7 +74,7 @@ pub(super) fn outbound(headers: &HeaderMap, endpoint: &Endpoint, provider: &Prov
     for (name, value) in headers {
         let ends_here = *name == HOST
             || *name == EXPECT
-            || *name == ACCEPT_ENCODING
+            || (*name == ACCEPT_ENCODING && endpoint.compression == Compression::Identity)
             || *name == COOKIE
             || (*name == CONTENT_LENGTH && !sized)
             || is_hop_by_hop(name)
@@ -91,8 +91,10 @@ pub(super) fn outbound(headers: &HeaderMap, endpoint: &Endpoint, provider: &Prov
         // Said here, because hyper would send a GET of unknown length without its body.
         out.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    // Usage could not be read from a compressed answer.
-    out.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // Usage could not be read from a compressed answer. Without the header a vendor may send any coding.
+    if !out.contains_key(ACCEPT_ENCODING) {
+        out.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
     if let Some((name, value)) = &provider.credential {
         out.insert(name.clone(), value.clone());
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http::header::{EXPECT, HOST, UPGRADE};
+use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request::Parts};
 use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::Plane;
 use super::account::Account;
+use super::handshake::{Handshake, Wish};
 use crate::config::Limits;
 use crate::error::Refusal;
 use crate::presence::{Busy, Presence};
@@ -24,6 +25,8 @@ pub(super) struct Call {
     /// `None`: on its way to the vendor.
     pub(super) body: Option<Incoming>,
     pub(super) account: Account,
+    /// The client asks for a WebSocket; whether it does so properly. `None`: for an answer.
+    pub(super) websocket: Option<Result<Handshake, Refusal>>,
     /// Keeps the connection's idle clock from running.
     pub(super) busy: Busy,
     pub(super) request_id: Arc<str>,
@@ -49,7 +52,7 @@ impl Call {
         let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let account = Account::open(Arc::clone(&plane), id, now_us, started, &head);
         let request_id = request_id::text(id).into();
-        Self { plane, head, body: Some(body), account, busy, request_id, now_ms, worker }
+        Self { plane, head, body: Some(body), account, websocket: None, busy, request_id, now_ms, worker }
     }
 }
 
@@ -71,7 +74,11 @@ pub(super) fn receive(call: &mut Call) -> Result<Received, Refusal> {
     check_host(head)?;
     check_connection(&head.headers)?;
     check_expectation(&head.headers)?;
-    check_upgrade(&head.headers)?;
+    call.websocket = match Wish::of(head) {
+        Wish::Answer => None,
+        Wish::Unknown => return Err(Refusal::UpgradeNotSupported),
+        Wish::WebSocket(handshake) => Some(handshake),
+    };
     match call.plane.runtime.load_full() {
         Some(runtime) => {
             call.account.decided_by(&runtime);
@@ -174,13 +181,6 @@ fn check_connection(headers: &HeaderMap) -> Result<(), Refusal> {
 fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
     let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Refusal::ExpectationNotSupported) }
-}
-
-/// `h2c` may be ignored (RFC 9110 section 7.8) and some clients offer it on every request; anything else expects to be
-/// understood.
-fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
-    let known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c");
-    if headers.get_all(UPGRADE).iter().all(known) { Ok(()) } else { Err(Refusal::UpgradeNotSupported) }
 }
 
 /// The authority the client used, for links that must lead back to it.

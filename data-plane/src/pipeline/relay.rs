@@ -16,6 +16,7 @@ use super::admit::Permit;
 use super::clock::Clock;
 use super::dispatch::Reply;
 use super::receive::{self, Call};
+use super::tunnel::Tunnel;
 use super::{Plane, headers, links};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Facts, Framing, Observer, Plan, Shape};
@@ -38,6 +39,23 @@ pub(crate) struct AnswerBody {
 enum Kind {
     Whole(Option<Bytes>),
     Relay(Box<Relay>),
+    /// Until the connection takes it.
+    Switching(Option<Box<Tunnel>>),
+}
+
+impl AnswerBody {
+    /// Of a 101.
+    pub(super) fn switching(tunnel: Tunnel, busy: Busy) -> Self {
+        Self { kind: Kind::Switching(Some(Box::new(tunnel))), busy }
+    }
+
+    /// What follows on the connection when this answer's head has been written; `None`: the next request.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match &mut self.kind {
+            Kind::Switching(tunnel) => tunnel.take(),
+            Kind::Whole(_) | Kind::Relay(_) => None,
+        }
+    }
 }
 
 struct Relay {
@@ -119,7 +137,7 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     response
 }
 
-fn id_value(request_id: &str) -> HeaderValue {
+pub(super) fn id_value(request_id: &str) -> HeaderValue {
     HeaderValue::from_str(request_id).expect("a request id is plain ASCII")
 }
 
@@ -243,6 +261,7 @@ impl Body for AnswerBody {
         let frame = match &mut this.kind {
             Kind::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Kind::Relay(relay) => relay.poll(context),
+            Kind::Switching(_) => Poll::Ready(None),
         };
         this.busy.asked(frame.is_ready());
         frame
@@ -252,6 +271,7 @@ impl Body for AnswerBody {
         match &self.kind {
             Kind::Whole(body) => body.is_none(),
             Kind::Relay(relay) => relay.is_over(),
+            Kind::Switching(_) => true,
         }
     }
 
@@ -259,6 +279,7 @@ impl Body for AnswerBody {
         match &self.kind {
             Kind::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Kind::Relay(relay) => relay.size_hint(),
+            Kind::Switching(_) => SizeHint::with_exact(0),
         }
     }
 }

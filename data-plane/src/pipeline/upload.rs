@@ -36,6 +36,11 @@ impl Upload {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// So many more have gone on by another way than [`Inbound`].
+    pub(super) fn passed(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// As the body names it.
     pub(super) fn model(&self) -> Option<&str> {
         self.model.get().map(|model| &**model)

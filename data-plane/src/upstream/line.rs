@@ -167,6 +167,19 @@ impl Answer {
         }
     }
 
+    /// The connection itself, once the vendor has switched protocols on it, and what it has said in the new one. It
+    /// never carries another request. `None`: it has not switched.
+    pub(crate) async fn into_stream(mut self) -> Option<(Stream, Bytes)> {
+        let mut line = self.line.take()?;
+        poll_fn(|context| {
+            line.drive(context);
+            if line.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = line.driver.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+
     /// Whether the vendor's end has come.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete

@@ -461,6 +461,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
+impl Client<TcpStream> {
+    /// Says no more, and still listens.
+    pub async fn shut(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Closing sends a reset from now on.
+    pub fn reset(&mut self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
+    /// Nothing has come that was not taken.
+    pub async fn nothing_more(&mut self) {
+        let more = timeout(Duration::from_millis(100), self.stream.read_buf(&mut self.buffer)).await;
+        assert!(more.is_err() && self.buffer.is_empty(), "{}", String::from_utf8_lossy(&self.buffer));
+    }
+
+    /// Whether the other side takes all of it in this time.
+    pub async fn try_send_within(&mut self, bytes: &[u8], patience: Duration) -> bool {
+        matches!(timeout(patience, self.stream.write_all(bytes)).await, Ok(Ok(())))
+    }
+
+    /// Takes what comes until nothing has come for a while; how much.
+    pub async fn take_while_there(&mut self) -> usize {
+        let mut taken = std::mem::take(&mut self.buffer).len();
+        while let Ok(Ok(read)) = timeout(Duration::from_millis(500), self.stream.read_buf(&mut self.buffer)).await {
+            assert!(read > 0, "the other side has left");
+            taken += read;
+            self.buffer.clear();
+        }
+        taken
+    }
+}
+
 impl Vendor {
     /// The next connection, whenever it comes.
     pub async fn accept_or_wait(&self) -> Client<TcpStream> {
