@@ -30,6 +30,8 @@ pub struct Config {
     pub link: Link,
     /// What is kept on disk.
     pub store: Store,
+    /// TLS towards clients.
+    pub tls: Tls,
     /// Health and metrics.
     pub admin: Admin,
     /// Sizes and counts.
@@ -61,6 +63,27 @@ impl Gateway {
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         NonZeroUsize::new(self.workers).unwrap_or_else(cores)
     }
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// None: plain HTTP. The first one is for clients that name none of them.
+    pub certificates: Vec<Certificate>,
+    /// How often the files are looked at.
+    #[serde(deserialize_with = "duration")]
+    pub reload: Duration,
+}
+
+/// One of `tls.certificates`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM: the certificate and those that lead from it to a root.
+    pub certificate_file: PathBuf,
+    /// PEM: its private key.
+    pub key_file: PathBuf,
 }
 
 /// `[link]`
@@ -130,7 +153,10 @@ pub struct Limits {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deadlines {
-    /// From accepting a connection to its first byte.
+    /// From the first byte of a TLS handshake to its end.
+    #[serde(deserialize_with = "duration")]
+    pub tls: Duration,
+    /// From accepting a connection to its first byte; after a TLS handshake, once more.
     #[serde(deserialize_with = "duration")]
     pub first_byte: Duration,
     /// From a request's first byte to the end of its head.
@@ -398,6 +424,23 @@ mod tests {
         }
         assert!(file("[admin]\nlisten = \"\"").unwrap().admin.listen.is_none());
         assert!(file("[admin]\nlisten = \"here\"").is_err());
+    }
+
+    #[test]
+    fn certificates_fit_into_a_flag_or_a_variable() {
+        let text = r#"[{certificate_file="/tls/a.pem",key_file="/tls/a.key"},{certificate_file="b",key_file="c"}]"#;
+        let config = Config::load(None, &[("tls.certificates", text.to_owned())]).unwrap();
+        let files: Vec<_> = config.tls.certificates.iter().map(|pair| pair.key_file.to_str().unwrap()).collect();
+        assert_eq!(files, ["/tls/a.key", "c"]);
+        let error = file("[[tls.certificates]]\ncertificate_file = \"a\"").unwrap_err().to_string();
+        assert!(error.contains("key_file"), "{error}");
+    }
+
+    #[test]
+    fn limits_that_hyper_could_not_keep_are_errors() {
+        for text in ["headers = 0", "headers = 101", "stream_window = 0", "connection_window = 2147483648"] {
+            assert!(file(&format!("[limits]\n{text}")).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::pipeline::Plane;
 use crate::pipeline::account::Sink;
 use crate::runtime::Runtime;
 use crate::telemetry::{Metrics, process};
+use crate::tls::{self, Tls, TlsError};
 use crate::upstream::Upstreams;
 
 /// For requests, where nobody tells how much memory there is.
@@ -37,6 +38,9 @@ pub enum GatewayError {
         /// Why.
         source: std::io::Error,
     },
+    /// Certificates are configured that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A running gateway: listeners and pools.
@@ -60,6 +64,7 @@ impl Gateway {
         runtime: Arc<ArcSwapOption<Runtime>>,
         sink: Sink,
     ) -> Result<Self, GatewayError> {
+        let tls = Tls::load(&config.tls)?.map(Arc::new);
         let bind = |address| move |source| GatewayError::Bind { address, source };
         let listener = Listener::bind(config.gateway.listen, config.gateway.workers())
             .await
@@ -71,10 +76,15 @@ impl Gateway {
         let address = listener.address();
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let protected = config.gateway.protected.iter().copied().chain([address]).chain(admin_address).collect();
-        let plane = Arc::new(plane(config, runtime, sink, protected));
+        let plane = Arc::new(Plane { tls: tls.clone(), ..plane(config, runtime, sink, protected) });
         let (stop, rest) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(listener.run(Arc::clone(&plane), stop.clone()));
         let mut others = vec![tokio::spawn(sweep(Arc::clone(&plane), rest.clone()))];
+        if let Some(tls) = tls {
+            let teller = Arc::clone(&plane);
+            let tell = move |served| teller.metrics.tls_reloaded(served);
+            others.push(tokio::spawn(tls::watch(tls, tell, rest.clone())));
+        }
         if let Some(admin) = admin {
             others.push(tokio::spawn(admin::run(admin, plane, rest.clone())));
         }
@@ -119,6 +129,7 @@ pub(crate) fn plane(
         metrics: Metrics::default(),
         budget: Budget::new(memory),
         key_counts: KeyCounts::default(),
+        tls: None,
         limits,
         deadlines,
         log_requests: config.log.requests,

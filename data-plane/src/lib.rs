@@ -18,6 +18,7 @@ mod presence;
 mod properties;
 mod stripe;
 mod telemetry;
+mod tls;
 mod upstream;
 
 pub use config::Config;

@@ -36,6 +36,7 @@ use crate::limit::{Budget, KeyCounts};
 use crate::presence::Presence;
 use crate::runtime::Runtime;
 use crate::telemetry::Metrics;
+use crate::tls::Tls;
 use crate::upstream::Upstreams;
 
 /// What all requests of a node share.
@@ -50,6 +51,8 @@ pub(crate) struct Plane {
     pub(crate) key_counts: KeyCounts,
     pub(crate) limits: Limits,
     pub(crate) deadlines: Deadlines,
+    /// `None`: clients speak plain HTTP.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) log_requests: bool,
     /// The node takes no more requests.
     pub(crate) draining: AtomicBool,

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     refusals: Refusals,
     closes: [AtomicU64; Close::ALL.len()],
     stream_resets: AtomicU64,
+    /// Certificates read anew: refused, served.
+    tls_reloads: [AtomicU64; 2],
     durations: [AtomicU64; BUCKETS.len() + 1],
     duration_us: AtomicU64,
     received_bytes: AtomicU64,
@@ -84,6 +86,11 @@ impl Metrics {
         self.stream_resets.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Certificates were read anew, and are served or not.
+    pub(crate) fn tls_reloaded(&self, served: bool) {
+        self.tls_reloads[usize::from(served)].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Prometheus's text format.
     pub(crate) fn render(&self, gauges: Gauges) -> String {
         let mut text = Text::default();
@@ -104,6 +111,10 @@ impl Metrics {
         }
         let resets = load(&self.stream_resets);
         text.single("lockgate_streams_reset_total", "counter", "HTTP/2 streams whose client took nothing.", resets);
+        text.family("lockgate_tls_reloads_total", "counter", "Certificates read anew, by what became of them.");
+        for (result, count) in ["refused", "served"].iter().zip(&self.tls_reloads) {
+            text.line(format_args!("lockgate_tls_reloads_total{{result=\"{result}\"}} {}", load(count)));
+        }
         self.histogram(&mut text);
         let (received, sent) = (&self.received_bytes, &self.sent_bytes);
         text.single("lockgate_request_body_bytes_total", "counter", "Bytes of request bodies.", load(received));

@@ -178,6 +178,14 @@ pub(crate) struct DataPlane {
     /// Address of /healthz, /readyz and /metrics (admin.listen)
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin_listen: Option<SocketAddr>,
+
+    /// PEM file with a certificate and what leads from it to a root: the gateway speaks TLS (tls.certificates)
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub(crate) certificate_file: Option<PathBuf>,
+
+    /// PEM file with the certificate's private key; more pairs, by name, are set in the configuration
+    #[arg(long, value_name = "FILE", requires = "certificate_file")]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 impl DataPlane {
@@ -190,6 +198,10 @@ impl DataPlane {
         push(&mut flags, "link.token_file", self.token_file.as_ref().map(|path| path.display()).as_ref());
         push(&mut flags, "store.data_dir", self.data_dir.as_ref().map(|path| path.display()).as_ref());
         push(&mut flags, "admin.listen", self.admin_listen.as_ref());
+        if let (Some(certificate), Some(key)) = (&self.certificate_file, &self.key_file) {
+            let pair = format!("[{{certificate_file={certificate:?},key_file={key:?}}}]");
+            flags.push(("tls.certificates".to_owned(), pair));
+        }
         flags
     }
 }

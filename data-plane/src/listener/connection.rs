@@ -14,27 +14,72 @@ use super::close::Close;
 use super::{http1, http2};
 use crate::pipeline::Plane;
 use crate::presence::{Presence, Stage};
+use crate::tls;
 
 /// How every HTTP/2 connection begins (RFC 9113 section 3.4). No HTTP/1.1 method begins with `PRI`.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves one connection. `streams` owns the tasks of HTTP/2 streams.
 pub(super) async fn serve(stream: TcpStream, presence: Arc<Presence>, plane: Arc<Plane>, streams: TaskTracker) {
-    let first = tokio::select! {
-        first = timeout(plane.deadlines.first_byte, First::read(&stream)) => Some(first),
-        () = until(&presence, Stage::Draining) => None,
+    let close = match plane.tls {
+        Some(_) => serve_tls(stream, &presence, &plane, streams).await,
+        None => serve_plain(stream, &presence, &plane, streams).await,
     };
-    match first {
-        // Boxed, so that a silent connection does not pay for their size.
-        Some(Ok(Ok(Some(first)))) if first.is_http2() => {
-            Box::pin(http2::serve(stream, first.bytes(), &presence, plane, streams)).await;
-        }
-        Some(Ok(Ok(Some(first)))) => Box::pin(http1::serve(stream, first.bytes(), &presence, plane)).await,
-        Some(Err(_)) => plane.metrics.closed(Close::FirstByte),
-        // The client left, or the node stops.
-        Some(Ok(Ok(None) | Err(_))) | None => {}
+    if let Err(close) = close {
+        plane.metrics.closed(close);
     }
     presence.leave();
+}
+
+async fn serve_plain(
+    stream: TcpStream,
+    presence: &Arc<Presence>,
+    plane: &Arc<Plane>,
+    streams: TaskTracker,
+) -> Result<(), Close> {
+    let Some(first) = until_draining(presence, timeout(plane.deadlines.first_byte, First::read(&stream))).await else {
+        return Ok(());
+    };
+    // Whoever left has not been closed by us.
+    let Ok(Some(first)) = first.map_err(|_| Close::FirstByte)? else { return Ok(()) };
+    // Boxed, so that a silent connection does not pay for their size.
+    if first.is_http2() {
+        Box::pin(http2::serve(stream, first.bytes(), presence, Arc::clone(plane), streams)).await;
+    } else {
+        Box::pin(http1::serve(stream, first.bytes(), presence, Arc::clone(plane))).await;
+    }
+    Ok(())
+}
+
+async fn serve_tls(
+    stream: TcpStream,
+    presence: &Arc<Presence>,
+    plane: &Arc<Plane>,
+    streams: TaskTracker,
+) -> Result<(), Close> {
+    let Some(tls) = &plane.tls else { return Ok(()) };
+    let readable = until_draining(presence, timeout(plane.deadlines.first_byte, stream.readable())).await;
+    match readable {
+        Some(Ok(Ok(()))) => {}
+        Some(Err(_)) => return Err(Close::FirstByte),
+        Some(Ok(Err(_))) | None => return Ok(()),
+    }
+    let handshake = Box::pin(timeout(plane.deadlines.tls, tls.acceptor().accept(stream)));
+    let Some(stream) = until_draining(presence, handshake).await else { return Ok(()) };
+    let stream = match stream {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return Err(Close::TlsFailed),
+        // It left.
+        Ok(Err(_)) => return Ok(()),
+        Err(_) => return Err(Close::TlsSlow),
+    };
+    // What was agreed on is spoken; who agreed on nothing speaks HTTP/1.1.
+    if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
+        Box::pin(http2::serve(stream, &[], presence, Arc::clone(plane), streams)).await;
+    } else {
+        Box::pin(http1::serve(stream, &[], presence, Arc::clone(plane))).await;
+    }
+    Ok(())
 }
 
 /// As much as decides which protocol is spoken.
@@ -70,11 +115,14 @@ impl First {
     }
 }
 
-/// Until the node has come so far.
-async fn until(presence: &Presence, stage: Stage) {
-    poll_fn(|context| {
+/// `None`: the node stops before that.
+async fn until_draining<T>(presence: &Presence, future: impl Future<Output = T>) -> Option<T> {
+    let draining = poll_fn(|context| {
         presence.driven_by(context.waker());
-        if presence.stage() >= stage { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+        if presence.stage() >= Stage::Draining { Poll::Ready(()) } else { Poll::Pending }
+    });
+    tokio::select! {
+        output = future => Some(output),
+        () = draining => None,
+    }
 }
