@@ -283,3 +283,113 @@ impl Names {
         Arc::clone(found.unwrap_or(&self.default))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    fn file(text: &str) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn made(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        change(&mut params);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn tls(pairs: &[(&NamedTempFile, &NamedTempFile)]) -> config::Tls {
+        let pair = |(certificate, key): &(&NamedTempFile, &NamedTempFile)| config::Certificate {
+            certificate_file: certificate.path().to_owned(),
+            key_file: key.path().to_owned(),
+        };
+        config::Tls { certificates: pairs.iter().map(pair).collect(), reload: Duration::from_secs(5) }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_its_reason() {
+        let ((certificate, key), (_, other)) = (made(&["a"], |_| {}), made(&["a"], |_| {}));
+        let (certificate, key, other) = (file(&certificate), file(&key), file(&other));
+        let (garbage, block) =
+            (file("garbage"), file("-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"));
+        for (certificate, key, said, of) in [
+            (&garbage, &key, "holds no certificate in PEM form", &garbage),
+            (&block, &key, "cannot be used", &block),
+            (&certificate, &garbage, "holds no private key", &garbage),
+            (&certificate, &certificate, "holds no private key", &certificate),
+            (&certificate, &other, "is not that of the certificate in", &other),
+        ] {
+            let Err(error) = Tls::load(&tls(&[(certificate, key)])) else { panic!("{said}: it was used") };
+            let text = error.to_string();
+            assert!(text.contains(said) && text.contains(of.path().to_str().unwrap()), "{text}");
+        }
+        let gone = file("");
+        let mut files = tls(&[(&certificate, &gone)]);
+        drop(gone);
+        let Err(error) = Tls::load(&files) else { panic!("it is not there") };
+        assert!(error.to_string().starts_with("cannot read /"), "{error}");
+        files.certificates.clear();
+        assert!(Tls::load(&files).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_certificate_out_of_its_time_replaces_nothing() {
+        let (good, key) = made(&["a"], |_| {});
+        let (path, key_path) = (file(&good), file(&key));
+        let tls = Tls::load(&tls(&[(&path, &key_path)])).unwrap().unwrap();
+        let served = || tls.names.0.load().default.cert[0].clone();
+        let first = served();
+        let past = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+        let future = |params: &mut CertificateParams| params.not_before = date_time_ymd(2200, 1, 1);
+        for (certificate, key) in [made(&["a"], past), made(&["a"], future)] {
+            fs::write(path.path(), &certificate).unwrap();
+            fs::write(key_path.path(), &key).unwrap();
+            let error = tls.reload().unwrap_err();
+            assert!(error.to_string().contains("is not valid now"), "{error}");
+            assert_eq!(served(), first);
+        }
+        let (certificate, key) = made(&["b"], |_| {});
+        fs::write(path.path(), &certificate).unwrap();
+        fs::write(key_path.path(), &key).unwrap();
+        tls.reload().unwrap();
+        assert_ne!(served(), first);
+    }
+
+    #[test]
+    fn an_exact_name_comes_before_a_wildcard_and_the_first_certificate_is_for_the_rest() {
+        let provider = ring::default_provider();
+        let certified = |names: &[&str]| {
+            let (certificate, key) = made(names, |_| {});
+            let (certificate, key) = (file(&certificate), file(&key));
+            read(&tls(&[(&certificate, &key)]).certificates[0], &provider).unwrap()
+        };
+        let pairs =
+            vec![certified(&["first.example"]), certified(&["*.gw.example"]), certified(&["A.gw.example", "b"])];
+        let certificates: Vec<_> = pairs.iter().map(|pair| pair.cert[0].clone()).collect();
+        let names = Names::of(pairs).unwrap();
+        for (name, index) in [
+            (Some("a.gw.example"), 2),
+            (Some("A.GW.EXAMPLE"), 2),
+            (Some("c.gw.example"), 1),
+            (Some("x.a.gw.example"), 0),
+            (Some("gw.example"), 0),
+            (Some("b"), 2),
+            (Some("first.example"), 0),
+            (Some("other"), 0),
+            (None, 0),
+        ] {
+            assert_eq!(names.find(name).cert[0], certificates[index], "{name:?}");
+        }
+        assert!(Names::of(Vec::new()).is_none());
+    }
+}

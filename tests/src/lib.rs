@@ -14,6 +14,7 @@ pub mod client;
 mod eventually;
 pub mod postgres;
 pub mod process;
+pub mod raw;
 mod refusal;
 mod rest;
 mod stack;

@@ -74,28 +74,29 @@ where
     let close = poll_fn(|context| {
         if watch.drains(presence, context) {
             connection.as_mut().graceful_shutdown();
+            farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            let ping = |error: &hyper::Error| error.is_timeout();
-            return Poll::Ready(ended.err().map(|error| if ping(&error) { Close::Ping } else { Close::Protocol }));
+            let close = |error: hyper::Error| if error.is_timeout() { Close::Ping } else { Close::Protocol };
+            return Poll::Ready(ended.err().map(close));
         }
         if let Some(sleep) = &mut farewell {
-            return match sleep.as_mut().poll(context) {
+            while sleep.as_mut().poll(context).is_ready() {
                 // A request that came in the last moment is answered.
-                Poll::Ready(()) if !presence.is_busy() => Poll::Ready(None),
-                Poll::Ready(()) => {
-                    sleep.as_mut().reset(Instant::now() + FAREWELL);
-                    sleep.as_mut().poll(context).map(|()| None)
+                if !presence.is_busy() {
+                    return Poll::Ready(None);
                 }
-                Poll::Pending => Poll::Pending,
-            };
+                sleep.as_mut().reset(Instant::now() + FAREWELL);
+            }
         }
         match watch.poll_late(presence, &plane.deadlines, context) {
             Poll::Ready(Some(Close::KeepAlive)) => {
-                plane.metrics.closed(Close::KeepAlive);
-                connection.as_mut().graceful_shutdown();
-                farewell = Some(Box::pin(sleep(FAREWELL)));
-                context.waker().wake_by_ref();
+                if farewell.is_none() {
+                    plane.metrics.closed(Close::KeepAlive);
+                    connection.as_mut().graceful_shutdown();
+                    farewell = Some(Box::pin(sleep(FAREWELL)));
+                    context.waker().wake_by_ref();
+                }
                 Poll::Pending
             }
             other => other,
