@@ -38,6 +38,10 @@ pub struct Config {
     pub limits: Limits,
     /// Times.
     pub deadlines: Deadlines,
+    /// When a target that keeps failing is spared.
+    pub breaker: Breaker,
+    /// How often this node sends requests again.
+    pub retries: Retries,
     /// The log.
     pub log: Log,
 }
@@ -131,6 +135,8 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes that all requests in flight may hold; 0: half of the memory there is.
     pub memory_bytes: u64,
+    /// Bytes of a request's body that are kept for another attempt; a larger body gets one.
+    pub retained_bytes: usize,
     /// Requests of one API key in flight; 0: any number.
     pub key_requests: u32,
     /// Connections open at once.
@@ -189,9 +195,46 @@ pub struct Deadlines {
     /// An unused connection to an upstream is closed after this.
     #[serde(deserialize_with = "duration")]
     pub upstream_keep_alive: Duration,
+    /// Of a whole request, over all attempts, to the end of its answer; none: any time. An endpoint may set another.
+    #[serde(deserialize_with = "duration_or_none")]
+    pub total: Option<Duration>,
     /// What is open when the node is told to stop may go on for this long.
     #[serde(deserialize_with = "duration")]
     pub drain: Duration,
+}
+
+/// `[breaker]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// So many failures in a row open it.
+    pub failures: u32,
+    /// As does this percentage of the attempts of a stretch of time ...
+    pub percent: u32,
+    /// ... in which there were at least so many.
+    pub requests: u32,
+    /// That stretch.
+    #[serde(deserialize_with = "duration")]
+    pub window: Duration,
+    /// The target is spared for this long, and twice as long each time its probe fails.
+    #[serde(deserialize_with = "duration")]
+    pub open: Duration,
+    /// And at most this long.
+    #[serde(deserialize_with = "duration")]
+    pub open_max: Duration,
+    /// Requests that try it out at a time.
+    #[serde(deserialize_with = "at_least_one")]
+    pub probes: u32,
+}
+
+/// `[retries]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retries {
+    /// Further attempts for each hundred requests that may have one.
+    pub percent: u32,
+    /// And so many more in a bad moment.
+    pub burst: u32,
 }
 
 /// `[log]`
@@ -352,6 +395,21 @@ fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let number = u32::deserialize(deserializer)?;
     let fits = (1..=i32::MAX.unsigned_abs()).contains(&number);
     fits.then_some(number).ok_or_else(|| serde::de::Error::custom("a window has 1 to 2147483647 bytes"))
+}
+
+/// As [`duration`]; empty: none.
+fn duration_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || serde::de::Error::custom("not a duration like `500ms`, `30s`, `5m` or `1h`");
+    parse_duration(&text).map(Some).ok_or_else(wrong)
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    if number > 0 { Ok(number) } else { Err(serde::de::Error::custom("must be at least 1")) }
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {

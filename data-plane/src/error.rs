@@ -88,11 +88,13 @@ pub enum Refusal {
     UpstreamBroken,
     /// The vendor rejected the stored credential.
     UpstreamAuth,
+    /// The request's total time was over before there was an answer.
+    DeadlineExceeded,
 }
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -127,6 +129,7 @@ impl Refusal {
         Self::UpstreamSilent,
         Self::UpstreamBroken,
         Self::UpstreamAuth,
+        Self::DeadlineExceeded,
     ];
 
     /// HTTP status.
@@ -161,7 +164,7 @@ impl Refusal {
             | Self::UpstreamAuth => StatusCode::BAD_GATEWAY,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::NotReady | Self::Draining | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamConnectTimeout | Self::UpstreamSilent => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamConnectTimeout | Self::UpstreamSilent | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -202,6 +205,7 @@ impl Refusal {
             Self::UpstreamSilent => "upstream_silent",
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamAuth => "upstream_auth",
+            Self::DeadlineExceeded => "deadline_exceeded",
         }
     }
 
@@ -302,6 +306,9 @@ impl Refusal {
                 "The vendor rejected the credential stored for this provider. Your gateway key is fine; an \
                  administrator must renew the provider's credential."
             }
+            Self::DeadlineExceeded => {
+                "The request took longer than this endpoint allows. Ask for less, or raise the endpoint's total timeout."
+            }
         }
     }
 
@@ -317,6 +324,7 @@ impl Refusal {
                 | Self::UpstreamSilent
                 | Self::UpstreamBroken
                 | Self::UpstreamAuth
+                | Self::DeadlineExceeded
         )
     }
 

@@ -121,7 +121,14 @@ pub(crate) fn plane(
         bytes => bytes,
     };
     let workers = config.gateway.workers();
-    let upstreams = Upstreams::new(protected, deadlines.upstream_keep_alive, limits.idle_upstream_connections, workers);
+    let upstreams = Upstreams::new(
+        protected,
+        deadlines.upstream_keep_alive,
+        limits.idle_upstream_connections,
+        workers,
+        config.breaker,
+        &config.retries,
+    );
     Plane {
         runtime,
         upstreams,

@@ -4,6 +4,7 @@
 pub mod account;
 
 mod admit;
+mod attempts;
 mod authenticate;
 mod clock;
 mod dispatch;
@@ -12,6 +13,8 @@ mod guard;
 mod handshake;
 mod headers;
 mod links;
+mod parcel;
+mod plan;
 mod query;
 mod receive;
 mod relay;

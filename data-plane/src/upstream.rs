@@ -6,7 +6,11 @@
 //! on, never followed; proxy settings of the environment are not read.
 
 pub(crate) mod address;
+pub(crate) mod allowance;
+pub(crate) mod balance;
+pub(crate) mod breaker;
 pub(crate) mod connect;
+pub(crate) mod health;
 pub(crate) mod line;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -27,8 +31,11 @@ use arc_swap::ArcSwap;
 use http::{Method, Request, Response};
 
 use self::address::Policy;
+use self::allowance::Allowance;
+use self::health::{Health, NodeClock};
 use self::line::{Answer, Line, Outbound, SendError};
 use self::pool::Pool;
+use crate::config;
 use crate::runtime::provider::{Destination, Provider, Scheme};
 use crate::runtime::settings::Settings;
 
@@ -71,11 +78,16 @@ pub(crate) struct Upstreams {
     idle_limit: usize,
     workers: NonZeroUsize,
     network: connect::Network,
+    breaker: config::Breaker,
+    clock: NodeClock,
+    /// For attempts after a request's first.
+    pub(crate) allowance: Allowance,
 }
 
 /// One request to one vendor.
 pub(crate) struct Attempt<'a> {
     pub(crate) provider: &'a Provider,
+    pub(crate) pool: &'a Arc<Pool>,
     pub(crate) settings: &'a Settings,
     pub(crate) connect: Duration,
     /// Whose connections are used, and where a new one is opened.
@@ -89,6 +101,8 @@ impl Upstreams {
         keep_alive: Duration,
         idle_limit: usize,
         workers: NonZeroUsize,
+        breaker: config::Breaker,
+        retries: &config::Retries,
     ) -> Self {
         Self {
             pools: ArcSwap::default(),
@@ -98,6 +112,9 @@ impl Upstreams {
             idle_limit,
             workers,
             network: connect::Network::default(),
+            breaker,
+            clock: NodeClock::start(),
+            allowance: Allowance::new(retries),
         }
     }
 
@@ -114,7 +131,7 @@ impl Upstreams {
         attempt: &Attempt<'_>,
         mut request: Request<Outbound>,
     ) -> Result<Response<Answer>, Failure> {
-        let pool = self.pool(attempt.provider);
+        let pool = Arc::clone(attempt.pool);
         while let Some(mut line) = self.checkout(attempt, &pool).await {
             let again = replay(&request);
             match line.send(request).await {
@@ -164,7 +181,8 @@ impl Upstreams {
         Line::open(stream).await.map_err(|error| broken(&error))
     }
 
-    fn pool(&self, provider: &Provider) -> Arc<Pool> {
+    /// The connections to a provider's vendor, and what is known of it.
+    pub(crate) fn pool(&self, provider: &Provider) -> Arc<Pool> {
         let destination = &provider.destination;
         if let Some(pool) = self.pools.load().get(destination) {
             return Arc::clone(pool);
@@ -174,7 +192,8 @@ impl Upstreams {
             (Scheme::Https, []) => Some(Arc::clone(&self.public_roots)),
             (Scheme::Https, roots) => Some(connect::tls_config(roots)),
         };
-        let new = Arc::new(Pool::new(tls, self.keep_alive, self.idle_limit, self.workers));
+        let health = Health::new(self.breaker, self.clock);
+        let new = Arc::new(Pool::new(tls, self.keep_alive, self.idle_limit, self.workers, health));
         // Two requests may race here; both must end up with the pool that stays.
         self.pools.rcu(|pools| {
             let mut pools = HashMap::clone(pools);

@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Uri};
 use uuid::Uuid;
 
 use super::Plane;
+use super::attempts::{Attempts, Ending};
 use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
@@ -155,6 +156,7 @@ pub(super) struct Account {
     endpoint: Option<Arc<Endpoint>>,
     key: Option<Arc<ApiKey>>,
     provider: Option<Arc<Provider>>,
+    attempts: Attempts,
     admitted: bool,
     /// `None`: nobody has said how it ended, so the client left.
     outcome: Option<Outcome>,
@@ -185,6 +187,7 @@ impl Account {
             endpoint: None,
             key: None,
             provider: None,
+            attempts: Attempts::None,
             admitted: false,
             outcome: None,
             refusal: None,
@@ -233,6 +236,28 @@ impl Account {
 
     pub(super) fn attempted(&mut self, provider: &Arc<Provider>) {
         self.provider = Some(Arc::clone(provider));
+        // What an earlier one left behind is not this one's.
+        self.upstream_status = None;
+        self.first_byte = None;
+        self.cause = None;
+    }
+
+    /// An attempt is over, and this is how.
+    pub(super) fn ended_attempt(&mut self, provider: &Provider, ending: Ending) {
+        self.attempts.ended(provider, ending);
+    }
+
+    pub(super) fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Another for every request.
+    pub(super) fn random(&self) -> u64 {
+        self.id.as_u64_pair().1
     }
 
     /// For the log line: may name addresses.
@@ -313,6 +338,7 @@ impl Account {
         let upstream_status = self.upstream_status.map(|status| status.as_u16());
         let refusal = self.refusal.map(Refusal::label);
         let cause = self.cause.as_deref();
+        let attempts = self.attempts.text();
         let model = self.requested_model();
         let duration_ms = milliseconds(duration);
         let first_byte_ms = self.first_byte.map(milliseconds);
@@ -327,6 +353,7 @@ impl Account {
             upstream.status = upstream_status,
             refusal,
             cause,
+            attempts,
             model,
             input_tokens,
             output_tokens,

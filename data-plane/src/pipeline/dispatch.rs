@@ -1,31 +1,38 @@
-//! Step 6: to the vendor and back to the head of its answer. The request is built anew: path and query byte for byte
-//! behind the context, a new map of headers, the provider's credential.
+//! Step 6: to the vendor and back to the head of its answer. An attempt that fails before it has a good head may be
+//! followed by another, elsewhere; what the last one said is the answer.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, StatusCode, Uri, response};
-use http_body::Body as _;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, Request, StatusCode, response};
+use tokio::time::{Instant, sleep};
 
 use super::admit::Permit;
-use super::clock::Clock;
+use super::attempts::Ending;
+use super::clock::{Clock, Late};
+use super::parcel::Parcel;
+use super::plan::{Leg, Plan};
 use super::receive::Call;
-use super::upload::{Inbound, Upload};
-use super::{handshake, headers, query};
-use crate::dialect::facts::Shape;
 use crate::error::Refusal;
 use crate::runtime::provider::{Provider, Timeouts};
+use crate::upstream::health::Flight;
 use crate::upstream::line::{Answer, Outbound};
 use crate::upstream::{Attempt, Failure, FailureKind};
 
 /// Of an answer that may say "your credential is bad", so much is read before it is passed on.
 const PEEK: usize = 16 * 1024;
+/// Of an answer that nobody will see, so much is read if it is there already: its connection can be used again.
+const LEFTOVER: usize = 64 * 1024;
+/// Before a vendor is asked the same again.
+const BREATH: Duration = Duration::from_millis(50);
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// The head of an answer, and what its body comes on.
 pub(super) struct Reply {
@@ -37,47 +44,206 @@ pub(super) struct Reply {
     pub(super) permit: Permit,
     /// From now on: between two pieces.
     pub(super) clock: Clock,
+    /// To be told how the answer ends.
+    pub(super) flight: Flight,
+}
+
+/// What one attempt brought.
+struct Got {
+    head: response::Parts,
+    answer: Answer,
+    peeked: Option<Bytes>,
+    clock: Clock,
+}
+
+/// Why an attempt may be followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// No connection: the vendor has seen nothing.
+    Unsent,
+    /// No head in time.
+    Silent,
+    /// Closed or garbled instead of a head.
+    Broken,
+    /// It says that it cannot.
+    Failing,
+    /// It says that it is too much, and until when.
+    Busy(Option<Duration>),
+    /// The stored credential is no good there.
+    Credential,
 }
 
 /// Sends it.
 pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, Refusal> {
-    let provider = Arc::clone(permit.endpoint.target.first());
-    call.account.attempted(&provider);
+    let (plane, endpoint) = (Arc::clone(&call.plane), Arc::clone(&permit.endpoint));
+    let total = endpoint.timeouts.total.or(plane.deadlines.total);
+    let deadline = total.map(|total| Instant::from_std(call.account.started()) + total);
+    let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
+    let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
+    let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
+    loop {
+        let ended = attempt(call, &permit, &mut parcel, &leg, deadline).await;
+        let trouble = trouble(&ended);
+        learn(&leg, &ended, trouble, &parcel);
+        call.account.ended_attempt(leg.provider, ending(&ended));
+        let in_time = deadline.is_none_or(|deadline| Instant::now() + BREATH < deadline);
+        let next = match trouble {
+            Some(trouble) if in_time && parcel.is_whole() => {
+                plan.next(&leg, is_repeatable(trouble, &parcel, &call.head.method))
+            }
+            Some(_) | None => None,
+        };
+        let Some(next) = next else {
+            parcel.let_go();
+            let Got { head, mut answer, peeked, clock } = ended?;
+            if answer.is_empty() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                give_back(&mut answer).await;
+            }
+            let Leg { provider, flight, .. } = leg;
+            return Ok(Reply { head, answer, peeked, provider: Arc::clone(provider), permit, clock, flight });
+        };
+        if let (Ok(got), true) = (ended, parcel.is_at_home()) {
+            use_up(got.answer).await;
+        }
+        leg = next;
+        if leg.repeats {
+            sleep(BREATH).await;
+        }
+    }
+}
+
+/// What one attempt came to, for the log and the caller.
+fn ending(ended: &Result<Got, Refusal>) -> Ending {
+    match ended {
+        Ok(got) => Ending::Status(got.head.status),
+        Err(refusal) => Ending::Failed(*refusal),
+    }
+}
+
+/// `None`: this is the answer.
+fn trouble(ended: &Result<Got, Refusal>) -> Option<Trouble> {
+    match ended {
+        Ok(got) => match got.head.status.as_u16() {
+            429 => Some(Trouble::Busy(pause(&got.head.headers, SystemTime::now()))),
+            // What vendors, and the networks before them, say when another machine might have done better.
+            500 | 502..=504 | 520..=524 | 529 => Some(Trouble::Failing),
+            _ => None,
+        },
+        Err(refusal) => match refusal {
+            Refusal::UpstreamUnresolvable
+            | Refusal::UpstreamForbidden
+            | Refusal::UpstreamRefused
+            | Refusal::UpstreamTls
+            | Refusal::UpstreamConnectTimeout => Some(Trouble::Unsent),
+            Refusal::UpstreamSilent => Some(Trouble::Silent),
+            Refusal::UpstreamBroken => Some(Trouble::Broken),
+            Refusal::UpstreamAuth => Some(Trouble::Credential),
+            // The client's own, or the end of everything.
+            _ => None,
+        },
+    }
+}
+
+/// Whether the same vendor may be asked the same again.
+fn is_repeatable(trouble: Trouble, parcel: &Parcel, method: &http::Method) -> bool {
+    match trouble {
+        Trouble::Unsent => true,
+        Trouble::Silent | Trouble::Broken | Trouble::Failing => parcel.is_harmless(method),
+        Trouble::Busy(_) | Trouble::Credential => false,
+    }
+}
+
+/// Tells the target's health, at once.
+fn learn(leg: &Leg<'_>, ended: &Result<Got, Refusal>, trouble: Option<Trouble>, parcel: &Parcel) {
+    match (trouble, ended) {
+        (Some(Trouble::Busy(pause)), _) => leg.flight.was_busy(pause),
+        (Some(Trouble::Silent), _) => leg.flight.was_silent(),
+        (Some(Trouble::Unsent | Trouble::Broken | Trouble::Failing | Trouble::Credential), _) => leg.flight.failed(),
+        (None, Ok(_)) => leg.flight.succeeded(),
+        // It had all of the time, and the whole request.
+        (None, Err(Refusal::DeadlineExceeded)) if leg.is_first() && parcel.is_received() => leg.flight.was_silent(),
+        (None, Err(_)) => {}
+    }
+}
+
+/// How long a vendor asks to be left alone.
+fn pause(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+    if let Some(milliseconds) = text(RETRY_AFTER_MS).and_then(|text| text.trim().parse().ok()) {
+        return Some(Duration::from_millis(milliseconds));
+    }
+    let text = text(RETRY_AFTER)?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
+}
+
+/// Nobody will ask for a body: the connection goes back now.
+async fn give_back(answer: &mut Answer) {
+    poll_fn(|context| {
+        answer.finish(context);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Reads what is there of an answer that nobody will see; if that is all, its connection goes back.
+async fn use_up(mut answer: Answer) {
+    poll_fn(|context| {
+        let mut read = 0;
+        while read < LEFTOVER {
+            match answer.poll_data(context) {
+                Poll::Ready(Some(Ok(piece))) => read += piece.len(),
+                Poll::Ready(Some(Err(_)) | None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// One attempt, to the head of the answer.
+async fn attempt(
+    call: &mut Call,
+    permit: &Permit,
+    parcel: &mut Parcel,
+    leg: &Leg<'_>,
+    deadline: Option<Instant>,
+) -> Result<Got, Refusal> {
+    let provider = leg.provider;
+    call.account.attempted(provider);
+    let node = &call.plane.deadlines;
     let timeouts = permit.endpoint.timeouts.or(provider.timeouts).or(Timeouts {
-        connect: Some(call.plane.deadlines.connect),
-        first_byte: Some(call.plane.deadlines.upstream_first_byte),
-        idle: Some(call.plane.deadlines.upstream_idle),
+        connect: Some(node.connect),
+        first_byte: Some(node.upstream_first_byte),
+        idle: Some(node.upstream_idle),
         total: None,
     });
-    let request = build(call, &permit, &provider)?;
+    let connect = timeouts.connect.unwrap_or(node.connect);
+    let mut clock = Clock::start_until(timeouts.first_byte.unwrap_or(node.upstream_first_byte), deadline);
+    let idle = timeouts.idle.unwrap_or(node.upstream_idle);
+    let request = parcel.pack(call, permit, provider)?;
     let attempt = Attempt {
-        provider: &provider,
+        provider,
+        pool: leg.flight.pool(),
         settings: permit.runtime.settings(),
-        connect: timeouts.connect.unwrap_or(call.plane.deadlines.connect),
+        connect,
         worker: call.worker,
     };
-    let mut clock = Clock::start(timeouts.first_byte.unwrap_or(call.plane.deadlines.upstream_first_byte));
     let response = send(call, &attempt, request, &mut clock).await?;
     let (head, mut answer) = response.into_parts();
     call.account.headed(head.status);
-    clock.arrived_then(timeouts.idle.unwrap_or(call.plane.deadlines.upstream_idle));
+    clock.arrived_then(idle);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if call.websocket.is_some() {
-            return Ok(Reply { head, answer, peeked: None, provider, permit, clock });
+            return Ok(Got { head, answer, peeked: None, clock });
         }
         // Nobody asked for it.
         return Err(Refusal::UpstreamBroken);
     }
-    let peeked = check_credential(call, &provider, &head, &mut answer, &mut clock).await?;
-    if answer.is_empty() {
-        // Nobody will ask for a body: the connection goes back now.
-        poll_fn(|context| {
-            answer.finish(context);
-            Poll::Ready(())
-        })
-        .await;
-    }
-    Ok(Reply { head, answer, peeked, provider, permit, clock })
+    let peeked = check_credential(call, provider, &head, &mut answer, &mut clock).await?;
+    Ok(Got { head, answer, peeked, clock })
 }
 
 async fn send(
@@ -97,7 +263,10 @@ async fn send(
         if plane.ending.load(Ordering::Relaxed) {
             return Poll::Ready(Err(Refusal::Draining));
         }
-        while clock.poll_late(context).is_ready() {
+        while let Poll::Ready(late) = clock.poll_late(context) {
+            if late == Late::Deadline {
+                return Poll::Ready(Err(Refusal::DeadlineExceeded));
+            }
             // As long as the body goes up, nobody can expect an answer.
             let bytes = upload.as_ref().map_or(0, |upload| upload.bytes());
             if bytes == uploaded {
@@ -131,58 +300,6 @@ fn refusal(call: &mut Call, failure: Failure) -> Refusal {
     }
 }
 
-fn build(call: &mut Call, permit: &Permit, provider: &Provider) -> Result<Request<Outbound>, Refusal> {
-    let endpoint = &permit.endpoint;
-    let path = &call.head.uri.path()[permit.context..];
-    let query = call.head.uri.query().and_then(|query| query::without(query, &endpoint.stripped_parameters));
-    let uri = target(&provider.upstream.prefix, path, query.as_deref()).ok_or(Refusal::BadPath)?;
-    let in_path = endpoint.template.model.in_path(path).map(Into::into);
-    let reads_body = in_path.is_none() && !endpoint.template.model.body.is_empty() && is_json(&call.head.headers);
-    call.account.asks_for(in_path);
-    let body = call.body.take().filter(|body| !body.is_end_stream());
-    let sized = body.as_ref().is_none_or(|body| body.size_hint().exact().is_some());
-    let mut headers = headers::outbound(&call.head.headers, endpoint, provider, sized);
-    if call.websocket.is_some() {
-        handshake::ask(&mut headers, endpoint);
-    }
-    let body = match body {
-        None => Outbound::Empty,
-        Some(body) => {
-            let upload = Arc::new(Upload::default());
-            call.account.uploads(Arc::clone(&upload));
-            let (limit, patience) = (call.plane.limits.body_bytes, call.plane.deadlines.body_idle);
-            let reads_model = reads_body.then(|| Arc::clone(endpoint));
-            Outbound::Streamed(Box::pin(Inbound::new(body, upload, limit, patience, reads_model)))
-        }
-    };
-    let mut request = Request::new(body);
-    *request.method_mut() = call.head.method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    Ok(request)
-}
-
-/// The request target: prefix, vendor path, query. `None` cannot be: each part was one before.
-fn target(prefix: &str, path: &str, query: Option<&str>) -> Option<Uri> {
-    let query_length = query.map_or(0, |query| query.len() + 1);
-    let mut target = String::with_capacity(prefix.len() + path.len() + query_length + 1);
-    target.push_str(prefix);
-    target.push_str(path);
-    if target.is_empty() {
-        target.push('/');
-    }
-    if let Some(query) = query {
-        target.push('?');
-        target.push_str(query);
-    }
-    PathAndQuery::from_maybe_shared(Bytes::from(target)).ok().map(Uri::from)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|content_type| Shape::of(content_type) == Shape::Document)
-}
-
 /// An answer that means "your stored credential is bad" is not the caller's fault and not for the caller. What had to
 /// be read to find out is returned.
 async fn check_credential(
@@ -204,7 +321,10 @@ async fn check_credential(
     while peeked.len() < PEEK {
         let piece = poll_fn(|context| match answer.poll_data(context) {
             Poll::Ready(piece) => Poll::Ready(Ok(piece)),
-            Poll::Pending => clock.poll_late(context).map(|()| Err(Refusal::UpstreamBroken)),
+            Poll::Pending => clock.poll_late(context).map(|late| match late {
+                Late::Patience => Err(Refusal::UpstreamBroken),
+                Late::Deadline => Err(Refusal::DeadlineExceeded),
+            }),
         });
         match piece.await? {
             Some(Ok(piece)) => {
@@ -227,16 +347,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_and_query_stay_byte_for_byte() {
-        for (prefix, path, query, expected) in [
-            ("", "", None, "/"),
-            ("", "/", None, "/"),
-            ("/v1", "", None, "/v1"),
-            ("", "/v1/a%2Fb:c", Some("alt=sse&x=%20+"), "/v1/a%2Fb:c?alt=sse&x=%20+"),
-            ("/p", "/x/", Some(""), "/p/x/?"),
-            ("", "", Some("a"), "/?a"),
-        ] {
-            assert_eq!(target(prefix, path, query).unwrap().to_string(), expected);
+    fn a_pause_is_read_in_all_its_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        let read = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_static(value));
+            pause(&headers, now)
+        };
+        assert_eq!(read("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(read("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
+        for past in ["Sun, 06 Nov 1994 08:49:07 GMT", "soon", "-1", ""] {
+            assert_eq!(read("retry-after", past), None, "{past}");
         }
     }
 }

@@ -13,7 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::account::{Account, Outcome};
 use super::admit::Permit;
-use super::clock::Clock;
+use super::attempts::ATTEMPTS;
+use super::clock::{Clock, Late};
 use super::dispatch::Reply;
 use super::receive::{self, Call};
 use super::tunnel::Tunnel;
@@ -23,6 +24,7 @@ use crate::dialect::facts::{Facts, Framing, Observer, Plan, Shape};
 use crate::error::{REQUEST_ID, Refusal};
 use crate::presence::Busy;
 use crate::runtime::provider::Provider;
+use crate::upstream::health::Flight;
 use crate::upstream::line::Answer;
 
 /// The answer ends early; its connection is cut.
@@ -72,6 +74,8 @@ struct Relay {
     provider: Arc<Provider>,
     request_id: Arc<str>,
     counted: Facts,
+    /// Told how the answer ends.
+    flight: Flight,
     /// Held to the end: gives back what was reserved.
     _permit: Permit,
 }
@@ -87,7 +91,7 @@ enum Ending {
 /// Makes the answer of a vendor's reply.
 pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
     let Call { plane, head: request, mut account, busy, request_id, .. } = call;
-    let Reply { head, answer, peeked, provider, permit, clock } = reply;
+    let Reply { head, answer, peeked, provider, permit, clock, flight } = reply;
     let mut headers = head.headers;
     headers::inbound(&mut headers);
     links::lead_back(
@@ -98,6 +102,9 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         &provider,
     );
     headers.insert(REQUEST_ID, id_value(&request_id));
+    if let Some(attempts) = account.attempts().value() {
+        headers.insert(ATTEMPTS, attempts);
+    }
     let plan = &provider.template.answer;
     let shape = shape(&headers);
     account.answers(head.status, shape == Shape::Events);
@@ -116,6 +123,7 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         provider,
         request_id,
         counted,
+        flight,
         _permit: permit,
     };
     let mut response = Response::new(AnswerBody { kind: Kind::Relay(Box::new(relay)), busy });
@@ -129,7 +137,10 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     let Call { head, mut account, busy, request_id, .. } = call;
     let http1 = head.version != Version::HTTP_2;
     let dialect = account.dialect();
-    let (status, headers, body) = refusal.render(dialect, &request_id, &id_value(&request_id), http1);
+    let (status, mut headers, body) = refusal.render(dialect, &request_id, &id_value(&request_id), http1);
+    if let Some(attempts) = account.attempts().value() {
+        headers.insert(ATTEMPTS, attempts);
+    }
     account.refused(refusal, body.len());
     let mut response = Response::new(AnswerBody { kind: Kind::Whole(Some(body)), busy });
     *response.status_mut() = status;
@@ -170,6 +181,7 @@ impl Relay {
             return self.hand_on(piece);
         }
         match self.answer.poll_data(context) {
+            Poll::Ready(Some(Ok(_))) if self.clock.is_over() => self.out_of_time(context),
             Poll::Ready(Some(Ok(piece))) => {
                 self.clock.arrived();
                 self.hand_on(piece)
@@ -180,6 +192,7 @@ impl Relay {
                 if let Some(refusal) = self.account.upload().and_then(|upload| upload.refusal()) {
                     return self.fail(Outcome::ClientGone, refusal, context);
                 }
+                self.flight.died();
                 self.fail(Outcome::UpstreamBroken, Refusal::UpstreamBroken, context)
             }
             Poll::Ready(None) => Poll::Ready(None),
@@ -188,7 +201,9 @@ impl Relay {
                     return self.fail(Outcome::Drained, Refusal::Draining, context);
                 }
                 match self.clock.poll_late(context) {
-                    Poll::Ready(()) => {
+                    Poll::Ready(Late::Deadline) => self.out_of_time(context),
+                    Poll::Ready(Late::Patience) => {
+                        self.flight.died();
                         self.account.caused("no further piece in time");
                         self.fail(Outcome::UpstreamBroken, Refusal::UpstreamSilent, context)
                     }
@@ -196,6 +211,12 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// The request was to be over by now, whoever made it late.
+    fn out_of_time(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.account.caused("the request's total time is over");
+        self.fail(Outcome::UpstreamBroken, Refusal::DeadlineExceeded, context)
     }
 
     fn hand_on(&mut self, piece: Bytes) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
@@ -247,6 +268,7 @@ impl Drop for Relay {
         facts.output = facts.output.or(self.counted.output);
         self.account.learned(facts);
         if self.is_over() {
+            self.flight.completed();
             self.account.completed();
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::account::{Account, Outcome};
 use super::admit::Permit;
+use super::attempts::ATTEMPTS;
 use super::clock::Clock;
 use super::dispatch::Reply;
 use super::frames::Frames;
@@ -28,6 +29,7 @@ use super::{Plane, headers, query};
 use crate::error::{REQUEST_ID, Refusal};
 use crate::presence::Presence;
 use crate::upstream::connect::Stream;
+use crate::upstream::health::Flight;
 
 /// Held in each direction.
 const BUFFER: usize = 16 * 1024;
@@ -64,13 +66,17 @@ pub(crate) struct Tunnel {
     upload: Arc<Upload>,
     clock: Clock,
     plane: Arc<Plane>,
+    /// Counts as under way.
+    _flight: Flight,
     /// Held to the end: gives back what was reserved.
     _permit: Permit,
 }
 
 /// Makes the client's 101 of the vendor's.
 pub(super) async fn open(mut call: Call, reply: Reply) -> Response<AnswerBody> {
-    let Reply { head, answer, peeked: _, provider: _, permit, clock } = reply;
+    let Reply { head, answer, peeked: _, provider: _, permit, mut clock, flight } = reply;
+    // A conversation is no answer: it ends when it ends.
+    clock.has_no_deadline();
     let agreed = call.websocket.as_ref().and_then(|handshake| handshake.as_ref().ok());
     let agreed = agreed.is_some_and(|handshake: &Handshake| handshake.is_answered_by(&head.headers));
     let vendor = if agreed { answer.into_stream().await } else { None };
@@ -93,7 +99,10 @@ pub(super) async fn open(mut call: Call, reply: Reply) -> Response<AnswerBody> {
     headers.remove(TRANSFER_ENCODING);
     handshake::switch(&mut headers);
     headers.insert(REQUEST_ID, relay::id_value(&request_id));
-    let tunnel = Tunnel { vendor, ahead, account, upload, clock, plane, _permit: permit };
+    if let Some(attempts) = account.attempts().value() {
+        headers.insert(ATTEMPTS, attempts);
+    }
+    let tunnel = Tunnel { vendor, ahead, account, upload, clock, plane, _flight: flight, _permit: permit };
     let mut response = Response::new(AnswerBody::switching(tunnel, busy));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = headers;
@@ -154,7 +163,7 @@ impl Tunnel {
             } else if up.passed > sent || down.passed > received {
                 self.clock.arrived();
             }
-            self.clock.poll_late(context).map(|()| End::Silent)
+            self.clock.poll_late(context).map(|_| End::Silent)
         });
         let end = end.await;
         let farewell = up.frames.closed() || down.frames.closed();

@@ -1,10 +1,11 @@
-//! The body of a request on its way to the vendor: counted, limited, timed, and read for its model as it passes; never
+//! The body of a request on its way to the vendor: counted, limited, timed, and read for its model as it passes. Where
+//! another attempt may follow, what has passed is kept up to a bound, as the pieces in which it came; else nothing is
 //! held. Trailers end here.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::clock::Clock;
 use crate::dialect::pointer::Slot;
 use crate::dialect::scan::{Scalar, Scanner, Sink};
 use crate::error::Refusal;
+use crate::limit::Held;
 use crate::runtime::endpoint::Endpoint;
 use crate::upstream::line::BodyFailed;
 
@@ -24,6 +26,10 @@ pub(super) struct Upload {
     bytes: AtomicU64,
     fault: AtomicU8,
     model: OnceLock<Box<str>>,
+    /// What has passed is not held, or no longer.
+    gone: AtomicBool,
+    /// The client has sent everything.
+    received: AtomicBool,
 }
 
 const TOO_LARGE: u8 = 1;
@@ -46,6 +52,21 @@ impl Upload {
         self.model.get().map(|model| &**model)
     }
 
+    /// Whether something has passed that cannot be sent again.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client has sent everything.
+    pub(super) fn is_received(&self) -> bool {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// There will be no other attempt: nothing needs to be kept.
+    pub(super) fn let_go(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
     /// Why it ended early.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self.fault.load(Ordering::Relaxed) {
@@ -57,17 +78,44 @@ impl Upload {
     }
 }
 
-/// The carrier.
-pub(super) struct Inbound {
+/// Pieces that more than this many would be needed for are not kept: each costs more than its bytes.
+const MOST_PIECES: usize = 4096;
+
+/// What comes from the client, whichever attempt carries it.
+pub(super) struct Source {
     body: Incoming,
     upload: Arc<Upload>,
     limit: u64,
     patience: Duration,
     clock: Option<Clock>,
     scan: Option<(Arc<Endpoint>, Scanner)>,
+    kept: Option<Kept>,
 }
 
-impl Inbound {
+/// What has passed.
+struct Kept {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    bound: usize,
+    /// Of the process's budget.
+    held: Held,
+}
+
+/// Where a source waits for the next attempt.
+#[derive(Default)]
+pub(super) struct Home(Mutex<Option<Source>>);
+
+/// The carrier of one attempt.
+pub(super) struct Inbound {
+    /// `None` only while it is dropped.
+    source: Option<Source>,
+    /// Of what is kept, the piece that goes next.
+    next: usize,
+    /// `None`: there is no other attempt.
+    home: Option<Arc<Home>>,
+}
+
+impl Source {
     /// `reads_model`: the endpoint whose template says where the model stands in a JSON body.
     pub(super) fn new(
         body: Incoming,
@@ -80,7 +128,15 @@ impl Inbound {
             let scanner = Scanner::new(&endpoint.template.model.body);
             (endpoint, scanner)
         });
-        Self { body, upload, limit, patience, clock: None, scan }
+        Self { body, upload, limit, patience, clock: None, scan, kept: None }
+    }
+
+    /// Keeps what passes, as long as it is no more than `bound` bytes and `held` can grow by them.
+    pub(super) fn keep(&mut self, bound: usize, held: Held) {
+        // What announces more would be kept in vain.
+        if self.body.size_hint().lower() <= bound as u64 {
+            self.kept = Some(Kept { pieces: Vec::new(), bytes: 0, bound, held });
+        }
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFailed> {
@@ -96,12 +152,99 @@ impl Inbound {
                 self.scan = None;
             }
         }
+        if self.kept.as_mut().is_none_or(|kept| !kept.take(data)) || self.upload.is_gone() {
+            self.kept = None;
+            self.upload.let_go();
+        }
         Ok(())
     }
 
     fn fail(&self, fault: u8) -> BodyFailed {
         self.upload.fault.store(fault, Ordering::Relaxed);
         BodyFailed
+    }
+
+    fn kept(&self) -> &[Bytes] {
+        self.kept.as_ref().map_or(&[], |kept| &kept.pieces)
+    }
+
+    /// The next piece from the client.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFailed>>> {
+        loop {
+            if self.upload.is_received() {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(clock) = &mut self.clock {
+                        clock.arrived();
+                    }
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(self.take(&data).map(|()| data)));
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(self.fail(BROKEN)))),
+                Poll::Ready(None) => self.upload.received.store(true, Ordering::Relaxed),
+                Poll::Pending => {
+                    let clock = self.clock.get_or_insert_with(|| Clock::start(self.patience));
+                    return clock.poll_late(context).map(|_| Some(Err(self.fail(STALLED))));
+                }
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// Whether it has been kept.
+    fn take(&mut self, data: &Bytes) -> bool {
+        let bytes = self.bytes.saturating_add(data.len());
+        let fits = bytes <= self.bound && self.pieces.len() < MOST_PIECES && self.held.grow(data.len() as u64);
+        if fits {
+            self.bytes = bytes;
+            self.pieces.push(data.clone());
+        }
+        fits
+    }
+}
+
+impl Home {
+    /// What waits here.
+    pub(super) fn leave(&self) -> Option<Source> {
+        self.lock().take()
+    }
+
+    /// Whether no attempt carries it.
+    pub(super) fn is_occupied(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Source>> {
+        // It holds one or none after every statement: a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbound {
+    /// From the first byte on; what has passed in an earlier attempt was kept.
+    pub(super) fn new(mut source: Source, home: Option<Arc<Home>>) -> Self {
+        if let Some(clock) = &mut source.clock {
+            // Nobody has been waiting between the two.
+            clock.arrived();
+        }
+        Self { source: Some(source), next: 0, home }
+    }
+
+    fn waiting(&self) -> &[Bytes] {
+        let kept = self.source.as_ref().map_or(&[][..], Source::kept);
+        kept.get(self.next..).unwrap_or_default()
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            *home.lock() = self.source.take();
+        }
     }
 }
 
@@ -126,31 +269,27 @@ impl Body for Inbound {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
         let this = self.get_mut();
-        loop {
-            match Pin::new(&mut this.body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(clock) = &mut this.clock {
-                        clock.arrived();
-                    }
-                    if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(this.take(&data).map(|()| Frame::data(data))));
-                    }
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(this.fail(BROKEN)))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => {
-                    let clock = this.clock.get_or_insert_with(|| Clock::start(this.patience));
-                    return clock.poll_late(context).map(|()| Some(Err(this.fail(STALLED))));
-                }
-            }
+        if let Some(piece) = this.waiting().first().cloned() {
+            this.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
+        let Some(source) = &mut this.source else { return Poll::Ready(None) };
+        let piece = ready!(source.poll_piece(context));
+        // What came last is kept as well and has gone: only what came before this attempt waits.
+        this.next = source.kept().len();
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.waiting().is_empty()
+            && self.source.as_ref().is_none_or(|source| source.upload.is_received() || source.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let waiting: u64 = self.waiting().iter().map(|piece| piece.len() as u64).sum();
+        match self.source.as_ref().and_then(|source| source.body.size_hint().exact()) {
+            Some(rest) => SizeHint::with_exact(waiting + rest),
+            None => SizeHint::default(),
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
+use super::health::Health;
 use super::line::Line;
 
 /// A pool that has been empty for so many sweeps is forgotten.
@@ -21,6 +22,7 @@ pub(crate) struct Pool {
     keep_alive: Duration,
     limit: usize,
     empty_sweeps: AtomicU64,
+    health: Health,
 }
 
 struct Idle {
@@ -35,6 +37,7 @@ impl Pool {
         keep_alive: Duration,
         limit: usize,
         workers: NonZeroUsize,
+        health: Health,
     ) -> Self {
         Self {
             shards: (0..workers.get()).map(|_| Mutex::default()).collect(),
@@ -42,7 +45,13 @@ impl Pool {
             keep_alive,
             limit: limit.div_ceil(workers.get()),
             empty_sweeps: AtomicU64::new(0),
+            health,
         }
+    }
+
+    /// What is known of the destination.
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// `None`: the destination is plain.
@@ -75,7 +84,7 @@ impl Pool {
         for worker in 0..self.shards.len() {
             self.lock(worker).retain(|idle| now.saturating_duration_since(idle.since) < self.keep_alive);
         }
-        if self.idle() > 0 {
+        if self.idle() > 0 || self.health.matters() {
             self.empty_sweeps.store(0, Ordering::Relaxed);
             return false;
         }
