@@ -68,6 +68,10 @@ pub struct Status {
     pub rejected: usize,
     /// `false`: the last update is served but not on disk.
     pub persisted: bool,
+    /// When what is served was applied by this process; `None`: nothing was.
+    pub applied_at: Option<Instant>,
+    /// When the control plane was heard last; `None`: never. While connected, the link's own pings prove contact.
+    pub contact_at: Option<Instant>,
     /// Why the last stream ended; `None` while all is well.
     pub problem: Option<String>,
 }
@@ -138,7 +142,10 @@ pub async fn start(options: Options, runtime: Arc<ArcSwapOption<Runtime>>) -> Fo
         } else {
             tracing::info!("no last known good configuration; not ready until the control plane answers");
         }
-        sender.send_modify(|status| status.position = position);
+        sender.send_modify(|status| {
+            status.position = position;
+            status.applied_at = position.map(|_| Instant::now());
+        });
         let mut session = Session { link, node, boot, applier: Some(applier), status: sender };
         session.run(&following).await;
     });
@@ -160,7 +167,12 @@ impl Session {
         while !stop.is_cancelled() {
             let started = Instant::now();
             let ended = self.follow(stop).await;
-            self.status.send_modify(|status| status.connected = false);
+            self.status.send_modify(|status| {
+                if status.connected {
+                    status.contact_at = Some(Instant::now());
+                }
+                status.connected = false;
+            });
             let Err(error) = ended else { return };
             let pause = backoff.since(started);
             let problem = chain(&error);
@@ -185,6 +197,7 @@ impl Session {
         let (outgoing, mut updates) = opened?;
         self.status.send_modify(|status| {
             status.connected = true;
+            status.contact_at = Some(Instant::now());
             status.problem = None;
         });
         tracing::info!(address = self.link.address(), "following the control plane");
@@ -254,6 +267,7 @@ impl Session {
             Ok(ack) => {
                 self.status.send_modify(|status| {
                     status.position = position;
+                    status.applied_at = Some(Instant::now());
                     status.rejected = ack.rejected.len();
                     status.persisted = ack.persisted;
                 });

@@ -2,21 +2,24 @@
 //! someone else fills.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::follow::Status;
 use crate::limit::{Budget, KeyCounts};
 use crate::listener::Listener;
-use crate::listener::admin;
+use crate::listener::admin::{self, Surroundings};
 use crate::pipeline::Plane;
 use crate::pipeline::account::Sink;
+use crate::report::Reporter;
 use crate::runtime::Runtime;
 use crate::telemetry::{Metrics, process};
 use crate::tls::{self, Tls, TlsError};
@@ -53,6 +56,7 @@ pub struct Gateway {
     stop: CancellationToken,
     serving: JoinHandle<()>,
     rest: CancellationToken,
+    surroundings: Arc<OnceLock<Surroundings>>,
     others: Vec<JoinHandle<()>>,
 }
 
@@ -79,6 +83,7 @@ impl Gateway {
         let plane = Arc::new(Plane { tls: tls.clone(), ..plane(config, runtime, sink, protected) });
         let (stop, rest) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(listener.run(Arc::clone(&plane), stop.clone()));
+        let surroundings = Arc::new(OnceLock::new());
         let mut others = vec![tokio::spawn(sweep(Arc::clone(&plane), rest.clone()))];
         if let Some(tls) = tls {
             let teller = Arc::clone(&plane);
@@ -86,14 +91,19 @@ impl Gateway {
             others.push(tokio::spawn(tls::watch(tls, tell, rest.clone())));
         }
         if let Some(admin) = admin {
-            others.push(tokio::spawn(admin::run(admin, plane, rest.clone())));
+            others.push(tokio::spawn(admin::run(admin, plane, Arc::clone(&surroundings), rest.clone())));
         }
-        Ok(Self { address, admin: admin_address, stop, serving, rest, others })
+        Ok(Self { address, admin: admin_address, stop, serving, rest, surroundings, others })
+    }
+
+    /// Shows on the admin listener how the node's link and its reporting are doing. To be called once.
+    pub fn surroundings(&self, link: watch::Receiver<Status>, usage: Reporter) {
+        let _ = self.surroundings.set(Surroundings { link, usage });
     }
 
     /// Stops accepting, lets what is open finish within the drain time, ends the rest, and joins every task.
     pub async fn shutdown(self) {
-        let Self { address: _, admin: _, stop, serving, rest, others } = self;
+        let Self { address: _, admin: _, stop, serving, rest, surroundings: _, others } = self;
         stop.cancel();
         if serving.await.is_err() {
             tracing::error!("serving requests ended in a panic");
@@ -151,6 +161,7 @@ async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {
             () = tokio::time::sleep(SWEEP) => {
                 plane.upstreams.sweep(Instant::now());
                 plane.key_counts.sweep();
+                plane.metrics.sweep(plane.runtime.load().as_deref());
             }
             () = stop.cancelled() => return,
         }

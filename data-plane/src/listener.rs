@@ -112,7 +112,7 @@ async fn accept(
         let presence = Register::arrive(register, place.worker());
         let (plane, streams) = (Arc::clone(plane), streams.clone());
         let serve = async move {
-            plane.metrics.connections.fetch_add(1, Ordering::Relaxed);
+            plane.metrics.connections.increase();
             // Leaves the reactor it was accepted on for the worker's own.
             match stream.into_std().and_then(TcpStream::from_std) {
                 Ok(stream) => connection::serve(stream, presence, Arc::clone(&plane), streams).await,
@@ -121,7 +121,7 @@ async fn accept(
                     tracing::warn!(error = %error, "cannot serve a connection");
                 }
             }
-            plane.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            plane.metrics.connections.decrease();
             drop(permit);
         };
         place.spawn(tasks, serve);

@@ -80,6 +80,7 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
     let options = report::Options { link: link.clone(), node: node.clone(), boot, directory: directory.join("usage") };
     let (reporter, reporting) = report::start(options).await;
     let runtime = Arc::new(ArcSwapOption::empty());
+    let usage = reporter.clone();
     let sink = Sink::new(move |record| reporter.record(record));
     let running = match Gateway::start(&config, Arc::clone(&runtime), sink).await {
         Ok(running) => running,
@@ -89,6 +90,7 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
         }
     };
     let follower = follow::start(follow::Options { link, token, node, boot, directory }, runtime).await;
+    running.surroundings(follower.status(), usage);
     Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting })
 }
 

@@ -4,6 +4,7 @@
 //! A request takes one `Arc<Runtime>` when it begins and finishes on it, whatever is swapped in meanwhile.
 
 pub mod api_key;
+pub(crate) mod carried;
 pub mod configuration;
 pub mod context;
 pub mod endpoint;

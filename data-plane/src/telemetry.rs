@@ -1,79 +1,84 @@
-//! Counters of one node and their text form. Labels come from closed sets, never from clients.
+//! What a node counts, and the page it shows of it. Labels come from closed sets or from the configuration, never from
+//! clients; nothing on the page is secret.
 
+pub(crate) mod meters;
 pub(crate) mod process;
 
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+mod page;
+mod registry;
+mod text;
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use self::meters::{Ended, EndpointMeters, Gauge, ProviderMeters};
+pub(crate) use self::page::{Gauges, LinkGauges, UsageGauges};
+use self::registry::Registry;
 use crate::error::Refusal;
 use crate::listener::close::Close;
-use crate::pipeline::account::Outcome;
+use crate::runtime::Runtime;
+use crate::runtime::endpoint::Endpoint;
+use crate::runtime::provider::Provider;
 
-/// Upper bounds of the duration histogram, in milliseconds.
-const BUCKETS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000, 600_000];
-
-/// The counters.
-#[derive(Debug, Default)]
+/// The figures of a node.
+#[derive(Debug)]
 pub(crate) struct Metrics {
-    outcomes: [AtomicU64; Outcome::ALL.len()],
-    refusals: Refusals,
+    started: SystemTime,
+    endpoints: Registry<EndpointMeters>,
+    providers: Registry<ProviderMeters>,
+    /// Of requests that ended before it was known which endpoint they are for.
+    nowhere: EndpointMeters,
+    refusals: [AtomicU64; Refusal::ALL.len()],
     closes: [AtomicU64; Close::ALL.len()],
     stream_resets: AtomicU64,
     /// Certificates read anew: refused, served.
     tls_reloads: [AtomicU64; 2],
-    durations: [AtomicU64; BUCKETS.len() + 1],
-    duration_us: AtomicU64,
-    received_bytes: AtomicU64,
-    sent_bytes: AtomicU64,
     /// Requests being answered.
-    pub(crate) in_flight: AtomicUsize,
+    pub(crate) in_flight: Gauge,
     /// Client connections open.
-    pub(crate) connections: AtomicUsize,
+    pub(crate) connections: Gauge,
 }
 
-/// One for each reason. There are more than the standard library makes defaults for.
-#[derive(Debug)]
-struct Refusals([AtomicU64; Refusal::ALL.len()]);
-
-impl Default for Refusals {
+impl Default for Metrics {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        Self {
+            started: SystemTime::now(),
+            endpoints: Registry::default(),
+            providers: Registry::default(),
+            nowhere: EndpointMeters::default(),
+            refusals: std::array::from_fn(|_| AtomicU64::new(0)),
+            closes: std::array::from_fn(|_| AtomicU64::new(0)),
+            stream_resets: AtomicU64::new(0),
+            tls_reloads: Default::default(),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+        }
     }
 }
 
-/// What only the gateway knows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Gauges {
-    /// `None`: nothing is served yet.
-    pub(crate) revision: Option<u64>,
-    pub(crate) idle_upstream_connections: usize,
-    pub(crate) held_bytes: u64,
-    pub(crate) held_bytes_limit: u64,
-}
-
 impl Metrics {
-    /// A request has ended.
-    pub(crate) fn ended(
-        &self,
-        outcome: Outcome,
-        refusal: Option<Refusal>,
-        duration: Duration,
-        received: u64,
-        sent: u64,
-    ) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(refusal) = refusal {
-            self.refusals.0[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    /// Where an endpoint's requests are counted, in every configuration the same.
+    pub(crate) fn endpoint<'a>(&self, endpoint: &'a Endpoint) -> &'a Arc<EndpointMeters> {
+        endpoint.meters.get(|| self.endpoints.of(&endpoint.name))
+    }
+
+    /// Where a provider's attempts are counted.
+    pub(crate) fn provider<'a>(&self, provider: &'a Provider) -> &'a Arc<ProviderMeters> {
+        provider.meters.get(|| self.providers.of(&provider.name))
+    }
+
+    /// A request has ended; `endpoint`: if it is known which it was for.
+    pub(crate) fn ended(&self, endpoint: Option<&Endpoint>, refusal: Option<Refusal>, ended: &Ended) {
+        self.in_flight.decrease();
+        match endpoint {
+            Some(endpoint) => self.endpoint(endpoint).ended(ended),
+            None => self.nowhere.ended(ended),
         }
-        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().position(|bound| milliseconds < *bound).unwrap_or(BUCKETS.len());
-        self.durations[bucket].fetch_add(1, Ordering::Relaxed);
-        let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.duration_us.fetch_add(microseconds, Ordering::Relaxed);
-        self.received_bytes.fetch_add(received, Ordering::Relaxed);
-        self.sent_bytes.fetch_add(sent, Ordering::Relaxed);
+        if let Some(refusal) = refusal {
+            self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// We end a client's connection.
@@ -91,92 +96,10 @@ impl Metrics {
         self.tls_reloads[usize::from(served)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Prometheus's text format.
-    pub(crate) fn render(&self, gauges: Gauges) -> String {
-        let mut text = Text::default();
-        text.family("lockgate_requests_total", "counter", "Requests by how they ended.");
-        for outcome in Outcome::ALL {
-            let count = self.outcomes[outcome as usize].load(Ordering::Relaxed);
-            text.line(format_args!("lockgate_requests_total{{outcome=\"{}\"}} {count}", outcome.label()));
-        }
-        text.family("lockgate_refusals_total", "counter", "Requests that Lockgate answered by itself, by reason.");
-        for refusal in Refusal::ALL {
-            let count = self.refusals.0[refusal as usize].load(Ordering::Relaxed);
-            text.line(format_args!("lockgate_refusals_total{{refusal=\"{}\"}} {count}", refusal.label()));
-        }
-        text.family("lockgate_connections_closed_total", "counter", "Client connections that were ended by the node.");
-        for close in Close::ALL {
-            let count = load(&self.closes[close as usize]);
-            text.line(format_args!("lockgate_connections_closed_total{{reason=\"{}\"}} {count}", close.label()));
-        }
-        let resets = load(&self.stream_resets);
-        text.single("lockgate_streams_reset_total", "counter", "HTTP/2 streams whose client took nothing.", resets);
-        text.family("lockgate_tls_reloads_total", "counter", "Certificates read anew, by what became of them.");
-        for (result, count) in ["refused", "served"].iter().zip(&self.tls_reloads) {
-            text.line(format_args!("lockgate_tls_reloads_total{{result=\"{result}\"}} {}", load(count)));
-        }
-        self.histogram(&mut text);
-        let (received, sent) = (&self.received_bytes, &self.sent_bytes);
-        text.single("lockgate_request_body_bytes_total", "counter", "Bytes of request bodies.", load(received));
-        text.single("lockgate_response_body_bytes_total", "counter", "Bytes of answers' bodies.", load(sent));
-        let in_flight = self.in_flight.load(Ordering::Relaxed) as u64;
-        text.single("lockgate_requests_in_flight", "gauge", "Requests being answered.", in_flight);
-        let connections = self.connections.load(Ordering::Relaxed) as u64;
-        text.single("lockgate_connections", "gauge", "Client connections open.", connections);
-        let idle = gauges.idle_upstream_connections as u64;
-        text.single("lockgate_upstream_connections_idle", "gauge", "Upstream connections waiting for a request.", idle);
-        text.single("lockgate_held_bytes", "gauge", "Bytes that requests in flight hold.", gauges.held_bytes);
-        let limit = gauges.held_bytes_limit;
-        text.single("lockgate_held_bytes_limit", "gauge", "More than this is not held: requests are refused.", limit);
-        let process = process::Process::now();
-        text.single("process_resident_memory_bytes", "gauge", "Memory of the process.", process.resident_bytes);
-        text.single("process_open_fds", "gauge", "Open files and connections.", process.open_files);
-        text.family("process_cpu_seconds_total", "counter", "User and system time of the process.");
-        text.line(format_args!("process_cpu_seconds_total {:.2}", process.cpu_seconds));
-        text.single("lockgate_ready", "gauge", "Whether a configuration is served.", gauges.revision.is_some().into());
-        let revision = gauges.revision.unwrap_or_default();
-        text.single("lockgate_configuration_revision", "gauge", "Revision that is served.", revision);
-        text.0
-    }
-
-    fn histogram(&self, text: &mut Text) {
-        text.family("lockgate_request_duration_seconds", "histogram", "From the head of a request to its end.");
-        let mut total = 0;
-        for (bound, count) in BUCKETS.iter().zip(&self.durations) {
-            total += load(count);
-            let (seconds, thousandths) = (bound / 1000, bound % 1000);
-            text.line(format_args!(
-                "lockgate_request_duration_seconds_bucket{{le=\"{seconds}.{thousandths:03}\"}} {total}"
-            ));
-        }
-        total += load(&self.durations[BUCKETS.len()]);
-        text.line(format_args!("lockgate_request_duration_seconds_bucket{{le=\"+Inf\"}} {total}"));
-        let sum = load(&self.duration_us);
-        let (seconds, rest) = (sum / 1_000_000, sum % 1_000_000);
-        text.line(format_args!("lockgate_request_duration_seconds_sum {seconds}.{rest:06}"));
-        text.line(format_args!("lockgate_request_duration_seconds_count {total}"));
-    }
-}
-
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.family(name, kind, help);
-        self.line(format_args!("{name} {value}"));
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "{line}");
+    /// Forgets what is no longer in the configuration, after a while.
+    pub(crate) fn sweep(&self, runtime: Option<&Runtime>) {
+        let names: HashSet<&str> = runtime.into_iter().flat_map(Runtime::endpoints).map(|it| &*it.name).collect();
+        self.endpoints.sweep(|name| names.contains(name));
+        self.providers.sweep(|name| names.contains(name));
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod memory;
 pub(crate) mod pool;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
@@ -29,15 +29,18 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{Method, Request, Response};
+use uuid::Uuid;
 
 use self::address::Policy;
 use self::allowance::Allowance;
+use self::breaker::State;
 use self::health::{Health, NodeClock};
 use self::line::{Answer, Line, Outbound, SendError};
 use self::pool::Pool;
 use crate::config;
 use crate::runtime::provider::{Destination, Provider, Scheme};
 use crate::runtime::settings::Settings;
+use crate::telemetry::meters::{Attempted, Connected};
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -61,6 +64,19 @@ pub(crate) enum FailureKind {
     ConnectTimeout,
     /// The connection broke before a head came.
     Broken,
+}
+
+impl From<FailureKind> for Attempted {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Unresolvable => Self::Unresolvable,
+            FailureKind::Forbidden => Self::Forbidden,
+            FailureKind::Refused => Self::Refused,
+            FailureKind::Tls => Self::Tls,
+            FailureKind::ConnectTimeout => Self::ConnectTimeout,
+            FailureKind::Broken => Self::Broken,
+        }
+    }
 }
 
 impl Failure {
@@ -178,7 +194,8 @@ impl Upstreams {
         let connecting =
             connect::connect(&self.network, &attempt.provider.upstream, pool.tls(), policy, attempt.connect);
         let stream = connecting.await?;
-        Line::open(stream).await.map_err(|error| broken(&error))
+        let counted = attempt.provider.meters.found().cloned().map(Connected::new);
+        Line::open(stream, counted).await.map_err(|error| broken(&error))
     }
 
     /// The connections to a provider's vendor, and what is known of it.
@@ -217,9 +234,16 @@ impl Upstreams {
         }
     }
 
-    /// Connections that wait for a request.
-    pub(crate) fn idle(&self) -> usize {
-        self.pools.load().values().map(|pool| pool.idle()).sum()
+    /// Of each provider: how many connections wait for a request, and how its breaker stands; where an older form of
+    /// it is still in use, the worse of both.
+    pub(crate) fn overview(&self) -> BTreeMap<Uuid, (usize, State)> {
+        let mut overview = BTreeMap::new();
+        for (destination, pool) in self.pools.load().iter() {
+            let (idle, state) = overview.entry(destination.provider).or_insert((0, State::Closed));
+            *idle += pool.idle();
+            *state = (*state).max(pool.health().state());
+        }
+        overview
     }
 }
 

@@ -15,6 +15,8 @@ mod fixture;
 mod keys;
 #[path = "gateway/limits.rs"]
 mod limits;
+#[path = "gateway/metrics.rs"]
+mod metrics;
 #[path = "gateway/passing.rs"]
 mod passing;
 #[path = "gateway/stopping.rs"]

@@ -1,12 +1,13 @@
-//! Health and metrics, on a listener of their own.
+//! Health and metrics, on a listener of their own. Whoever reaches it is answered, and learns nothing secret.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -14,23 +15,47 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::follow::Status;
 use crate::pipeline::Plane;
-use crate::telemetry::Gauges;
+use crate::report::Reporter;
+use crate::runtime::Runtime;
+use crate::runtime::endpoint::Endpoint;
+use crate::telemetry::{Gauges, LinkGauges, UsageGauges};
 
 /// A scraper that is slower than this is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+
+/// What surrounds a gateway that is a node's.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) link: watch::Receiver<Status>,
+    pub(crate) usage: Reporter,
+}
 
 /// Answers until told to stop.
-pub(crate) async fn run(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) {
+pub(crate) async fn run(
+    listener: TcpListener,
+    plane: Arc<Plane>,
+    surroundings: Arc<OnceLock<Surroundings>>,
+    stop: CancellationToken,
+) {
     let tasks = TaskTracker::new();
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
+        let accepting = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, stream) = tokio::select! {
+            accepted = accepting => match accepted {
+                (permit, Ok((stream, _))) => (permit, stream),
+                (_, Err(error)) => {
                     tracing::warn!(error = %error, "cannot accept a connection on the admin listener");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -38,10 +63,10 @@ pub(crate) async fn run(listener: TcpListener, plane: Arc<Plane>, stop: Cancella
             },
             () = stop.cancelled() => break,
         };
-        let (plane, stop) = (Arc::clone(&plane), stop.clone());
+        let (plane, surroundings, stop) = (Arc::clone(&plane), Arc::clone(&surroundings), stop.clone());
         tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(&plane, &request);
+                let response = answer(&plane, surroundings.get(), &request);
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut builder = http1::Builder::new();
@@ -51,35 +76,97 @@ pub(crate) async fn run(listener: TcpListener, plane: Arc<Plane>, stop: Cancella
                 _ = tokio::time::timeout(2 * PATIENCE, connection) => {}
                 () = stop.cancelled() => {}
             }
+            drop(permit);
         });
     }
     tasks.close();
     tasks.wait().await;
 }
 
-fn answer(plane: &Plane, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(plane: &Plane, surroundings: Option<&Surroundings>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
-    let revision = plane.runtime.load().as_ref().map(|runtime| runtime.revision());
-    match (request.uri().path(), revision) {
-        ("/healthz", _) => text(StatusCode::OK, "ok\n".to_owned()),
-        ("/readyz", _) if plane.draining.load(Ordering::Relaxed) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => {
+            let (ready, said) = readiness(plane, surroundings);
+            text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, said)
         }
-        ("/readyz", Some(revision)) => text(StatusCode::OK, format!("ready, revision {revision}\n")),
-        ("/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet\n".to_owned()),
-        ("/metrics", revision) => {
-            let gauges = Gauges {
-                revision,
-                idle_upstream_connections: plane.upstreams.idle(),
-                held_bytes: plane.budget.held(),
-                held_bytes_limit: plane.budget.limit(),
-            };
-            text(StatusCode::OK, plane.metrics.render(gauges))
-        }
+        "/metrics" => text(StatusCode::OK, plane.metrics.render(&gauges(plane, surroundings))),
         _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz or /metrics\n".to_owned()),
     }
+}
+
+/// Ready: a configuration is loaded, and a request that came now would be decided by it. The link is told and does not
+/// count: a node serves on without it.
+fn readiness(plane: &Plane, surroundings: Option<&Surroundings>) -> (bool, String) {
+    let runtime = plane.runtime.load();
+    let status = surroundings.map(|surroundings| surroundings.link.borrow().clone());
+    let mut said = match runtime.as_ref() {
+        _ if plane.draining.load(Ordering::Relaxed) => "stopping\n".to_owned(),
+        Some(runtime) => format!("ready, revision {}\n", runtime.revision()),
+        None => "no configuration yet\n".to_owned(),
+    };
+    let ready = said.starts_with("ready");
+    if let Some(status) = status {
+        let applied = status.applied_at.filter(|_| runtime.is_some());
+        if let Some(applied) = applied {
+            // Writing to a String cannot fail.
+            let _ = writeln!(said, "configuration applied {} s ago", age(applied).as_secs());
+        }
+        // The reason is the log's to tell: it names addresses.
+        let _ = match (status.connected, status.contact_at) {
+            (true, _) => writeln!(said, "link to the control plane: connected"),
+            (false, Some(at)) => {
+                writeln!(said, "link to the control plane: lost {} s ago, see the log", age(at).as_secs())
+            }
+            (false, None) => writeln!(said, "link to the control plane: not connected yet, see the log"),
+        };
+    }
+    (ready, said)
+}
+
+fn gauges(plane: &Plane, surroundings: Option<&Surroundings>) -> Gauges {
+    let runtime = plane.runtime.load();
+    let runtime: Option<&Runtime> = runtime.as_deref();
+    let overview = plane.upstreams.overview();
+    // Of providers that are still in the configuration: nobody takes the connections of others any more.
+    let named = runtime.into_iter().flat_map(Runtime::endpoints);
+    let seen = |it: &Arc<Endpoint>| overview.get(&it.id).map(|(idle, breaker)| (it.name.clone(), *idle, *breaker));
+    Gauges {
+        ready: runtime.is_some() && !plane.draining.load(Ordering::Relaxed),
+        revision: runtime.map(Runtime::revision),
+        upstreams: named.filter_map(seen).collect(),
+        held_bytes: plane.budget.held(),
+        held_bytes_limit: plane.budget.limit(),
+        link: surroundings.map(|surroundings| link(&surroundings.link.borrow())),
+        usage: surroundings.map(|surroundings| usage(&surroundings.usage)),
+    }
+}
+
+fn link(status: &Status) -> LinkGauges {
+    let contact_age = if status.connected { Some(Duration::ZERO) } else { status.contact_at.map(age) };
+    LinkGauges {
+        connected: status.connected,
+        contact_age,
+        configuration_age: status.applied_at.map(age),
+        rejected: status.rejected,
+        persisted: status.persisted,
+    }
+}
+
+fn usage(reporter: &Reporter) -> UsageGauges {
+    let counters = reporter.counters();
+    // In this order: what is committed meanwhile was recorded before.
+    let (committed, lost) = (counters.committed.load(Ordering::Relaxed), counters.lost.load(Ordering::Relaxed));
+    UsageGauges { recorded: counters.recorded.load(Ordering::Relaxed), committed, lost }
+}
+
+fn age(at: Instant) -> Duration {
+    Instant::now().saturating_duration_since(at)
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
@@ -87,5 +174,6 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -22,6 +22,7 @@ use crate::runtime::api_key::ApiKey;
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::provider::Provider;
 use crate::runtime::request_id;
+use crate::telemetry::meters::Ended;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -174,7 +175,7 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn open(plane: Arc<Plane>, id: Uuid, started_at_us: u64, started: Instant, head: &Parts) -> Self {
-        plane.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
+        plane.metrics.in_flight.increase();
         Self {
             plane,
             id,
@@ -275,6 +276,9 @@ impl Account {
     pub(super) fn answers(&mut self, status: StatusCode, streamed: bool) {
         self.status = Some(status);
         self.streamed = streamed;
+        if let (true, Some(endpoint)) = (streamed, &self.endpoint) {
+            self.plane.metrics.endpoint(endpoint).stream_begins();
+        }
     }
 
     pub(super) fn handed_on(&mut self, bytes: usize) {
@@ -407,7 +411,11 @@ impl Drop for Account {
             self.log(outcome, duration);
         }
         let received = self.upload.as_ref().map_or(0, |upload| upload.bytes());
-        self.plane.metrics.ended(outcome, self.refusal, duration, received, self.response_bytes);
+        if let (true, Some(endpoint)) = (self.streamed, &self.endpoint) {
+            self.plane.metrics.endpoint(endpoint).stream_ends();
+        }
+        let ended = Ended { outcome, duration, first_byte: self.first_byte, received, sent: self.response_bytes };
+        self.plane.metrics.ended(self.endpoint.as_deref(), self.refusal, &ended);
         if let Some(record) = self.record(outcome, duration) {
             (self.plane.sink.0)(record);
         }

@@ -18,9 +18,8 @@ pub(super) struct Permit {
     pub(super) runtime: Arc<Runtime>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) context: usize,
-    #[allow(dead_code, reason = "for bodies that are kept")]
-    /// Of the process's budget: grows by what is kept besides the buffers, a body for another attempt, say.
-    pub(super) held: Held,
+    /// Of the process's budget.
+    _held: Held,
     /// `None`: keys are not counted.
     _in_flight: Option<InFlight>,
 }
@@ -45,12 +44,12 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     let in_flight = match limit {
         0 => None,
         limit => {
-            let count = key.in_flight(|| call.plane.key_counts.of(key.id));
+            let count = key.in_flight.get(|| call.plane.key_counts.of(key.id));
             Some(InFlight::enter(count, limit).ok_or(Refusal::TooManyRequests)?)
         }
     };
     // Last: nobody waits for memory, and who is refused for another reason takes none.
     let held = call.plane.budget.reserve(limit::REQUEST).ok_or(Refusal::Overloaded)?;
     call.account.admitted();
-    Ok(Permit { runtime, endpoint, context, held, _in_flight: in_flight })
+    Ok(Permit { runtime, endpoint, context, _held: held, _in_flight: in_flight })
 }

@@ -21,6 +21,7 @@ use super::plan::{Leg, Plan};
 use super::receive::Call;
 use crate::error::Refusal;
 use crate::runtime::provider::{Provider, Timeouts};
+use crate::telemetry::meters::{Attempted, ProviderMeters};
 use crate::upstream::health::Flight;
 use crate::upstream::line::{Answer, Outbound};
 use crate::upstream::{Attempt, Failure, FailureKind};
@@ -253,6 +254,7 @@ async fn send(
     clock: &mut Clock,
 ) -> Result<http::Response<Answer>, Refusal> {
     let plane = Arc::clone(&call.plane);
+    let counted = ProviderMeters::attempt(plane.metrics.provider(attempt.provider));
     let upload = call.account.upload();
     let mut sending = pin!(plane.upstreams.send(attempt, request));
     let mut uploaded = 0;
@@ -277,9 +279,26 @@ async fn send(
         }
         Poll::Pending
     });
-    match sent.await? {
-        Ok(response) => Ok(response),
-        Err(failure) => Err(refusal(call, failure)),
+    match sent.await {
+        Ok(Ok(response)) => {
+            counted.ends(Attempted::Answered);
+            Ok(response)
+        }
+        Ok(Err(failure)) => {
+            let kind = failure.kind;
+            let refusal = refusal(call, failure);
+            // Where the client's request failed, nothing is known of the vendor.
+            if refusal.is_upstream() {
+                counted.ends(kind.into());
+            }
+            Err(refusal)
+        }
+        Err(refusal) => {
+            if refusal == Refusal::UpstreamSilent {
+                counted.ends(Attempted::Silent);
+            }
+            Err(refusal)
+        }
     }
 }
 

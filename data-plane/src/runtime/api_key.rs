@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
+
+use super::carried::Carried;
 
 /// A power of two; the first bits of the digest choose.
 const SHARDS: usize = 4096;
@@ -24,19 +26,14 @@ pub struct ApiKey {
     pub expires_at_ms: Option<u64>,
     /// Switched off by an administrator.
     pub disabled: bool,
-    /// Where its requests are counted, once there was one: the same place in every configuration.
-    pub(crate) count: OnceLock<Arc<AtomicU32>>,
+    /// Its requests in flight.
+    pub(crate) in_flight: Carried<AtomicU32>,
 }
 
 impl ApiKey {
     /// Whether the key's scope has this endpoint.
     pub fn opens(&self, endpoint: Uuid) -> bool {
         self.endpoints.binary_search(&endpoint).is_ok()
-    }
-
-    /// Where its requests in flight are counted; `find` is asked once.
-    pub(crate) fn in_flight(&self, find: impl FnOnce() -> Arc<AtomicU32>) -> &Arc<AtomicU32> {
-        self.count.get_or_init(find)
     }
 }
 
@@ -146,7 +143,7 @@ mod wire {
     use proto::token::{self, TokenKind};
     use uuid::Uuid;
 
-    use super::{ApiKey, Digest, OnceLock, Parsed};
+    use super::{ApiKey, Carried, Digest, Parsed};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Parsed {
@@ -175,7 +172,7 @@ mod wire {
                 endpoints: endpoints.into(),
                 expires_at_ms: time(expires_at_ms),
                 disabled,
-                count: OnceLock::new(),
+                in_flight: Carried::default(),
             };
             Ok(Self { key, digests })
         }
@@ -200,7 +197,7 @@ mod tests {
             endpoints: [Uuid::from_u128(7)].into(),
             expires_at_ms,
             disabled,
-            count: OnceLock::new(),
+            in_flight: Carried::default(),
         };
         Credential { key: Arc::new(key), expires_at_ms: grace }
     }

@@ -9,6 +9,7 @@ use proto::config::{Entry, Kind};
 use uuid::Uuid;
 
 use super::api_key::{ApiKeys, Credential, Parsed as ParsedKey};
+use super::carried::Carried;
 use super::context::Matcher;
 use super::endpoint::wire::{Parsed, ParsedTarget};
 use super::endpoint::{Endpoint, Target, USUAL_ATTEMPTS};
@@ -254,6 +255,7 @@ impl References<'_> {
                     destination,
                     timeouts,
                     answered: told(&name, "200"),
+                    meters: Carried::default(),
                 })))
             }
             ParsedTarget::Route(ParsedRoute { targets, strategy }) => {
@@ -303,6 +305,7 @@ impl References<'_> {
                 u32::try_from(others).unwrap_or_default()
             }),
             target,
+            meters: Carried::default(),
         })
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use http::HeaderName;
 use uuid::Uuid;
 
+use super::carried::Carried;
 use super::context::Context;
 use super::key_location::KeyLocation;
 use super::provider::{Provider, Timeouts};
 use super::proxy::{Route, RouteTarget, Strategy};
 use super::template::Template;
+use crate::telemetry::meters::EndpointMeters;
 
 /// An endpoint.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Endpoint {
     pub further_attempts: u32,
     /// Where requests go.
     pub target: Target,
+    /// What is counted of it.
+    pub(crate) meters: Carried<EndpointMeters>,
 }
 
 /// What a vendor may do to its answers.

@@ -9,7 +9,9 @@ use rustls_pki_types::CertificateDer;
 use url::Host;
 use uuid::Uuid;
 
+use super::carried::Carried;
 use super::template::Template;
+use crate::telemetry::meters::ProviderMeters;
 
 /// A provider.
 pub struct Provider {
@@ -33,6 +35,8 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// How an attempt here that was answered 200 is told: by far the most frequent one is made once.
     pub answered: HeaderValue,
+    /// What is counted of it.
+    pub(crate) meters: Carried<ProviderMeters>,
 }
 
 impl fmt::Debug for Provider {

@@ -37,7 +37,7 @@ pub(crate) enum Pass {
 }
 
 /// As the metrics tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
     Closed,
     HalfOpen,

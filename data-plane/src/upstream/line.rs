@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use super::connect::Stream;
 use super::pool::Pool;
+use crate::telemetry::meters::Connected;
 
 /// Bytes read ahead of, or waiting for, the other side; bounds what a stalled exchange holds.
 const BUFFER: usize = 64 * 1024;
@@ -66,6 +67,8 @@ pub(crate) struct Line {
     /// The driver has ended: nothing more will come.
     ended: bool,
     peer: Option<SocketAddr>,
+    /// Among the connections that stand.
+    _counted: Option<Connected>,
 }
 
 /// Why a request got no head.
@@ -77,12 +80,13 @@ pub(crate) enum SendError {
 }
 
 impl Line {
-    pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
+    /// `counted`: among the connections that stand, as long as this one does.
+    pub(crate) async fn open(stream: Stream, counted: Option<Connected>) -> hyper::Result<Self> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER);
         let peer = stream.peer();
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver, ended: false, peer })
+        Ok(Self { sender, driver, ended: false, peer, _counted: counted })
     }
 
     /// The address that was dialled; `None`: the connection was gone at once.

@@ -52,7 +52,9 @@ async fn beyond_the_byte_budget_requests_are_refused_and_those_in_flight_go_on()
     upstream.send(format!("{}0\r\n\r\n", chunk("data: [DONE]\n\n"))).await;
     client.until("data: [DONE]\n\n\r\n0\r\n\r\n").await;
     // There is room again, on the connection that was refused.
+    drop(upstream);
     patient.send(post("/v1/x", "{}")).await;
+    let mut upstream = vendor.accept().await;
     upstream.message().await;
     upstream.send(ok("{}")).await;
     assert_eq!(patient.answer().await.status, 200);
