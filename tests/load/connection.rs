@@ -26,22 +26,39 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; BUFFER].into() })
     }
 
-    /// Sends the request and reads the answer; `progress` sees it after every read.
-    pub(crate) async fn exchange(
-        &mut self,
-        request: &[u8],
-        mut progress: impl FnMut(&Answer),
-    ) -> anyhow::Result<Answer> {
+    /// Sends the request and reads the answer.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
         self.stream.write_all(request).await?;
+        self.receive(|_| {}).await
+    }
+
+    /// Sends; `progress` sees how many bytes each write has taken.
+    pub(crate) async fn send(&mut self, mut bytes: &[u8], mut progress: impl FnMut(usize)) -> anyhow::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.stream.write(&bytes[..bytes.len().min(BUFFER)]).await?;
+            progress(written);
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// Reads an answer to its end; `progress` sees how many bytes of its body each read has brought.
+    pub(crate) async fn receive(&mut self, mut progress: impl FnMut(usize)) -> anyhow::Result<Answer> {
         let mut answer = Answer::default();
         while !answer.is_done() {
             let read = self.stream.read(&mut self.buffer).await?;
             if read == 0 {
                 bail!("the connection was closed in mid-answer");
             }
+            let before = answer.body;
             answer.take(&self.buffer[..read])?;
-            progress(&answer);
+            progress(answer.body - before);
         }
         Ok(answer)
+    }
+
+    /// The connection alone.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 }

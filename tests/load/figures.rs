@@ -11,6 +11,12 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The value that this share of the sorted values does not exceed; 0 of none.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
+}
+
 /// Half the way from the least to the most, as a share of the median; 0 where that says nothing.
 pub(crate) fn spread(values: &[f64]) -> f64 {
     let (least, most) = values
@@ -34,6 +40,15 @@ mod tests {
         assert!(same(median(&[4.0, 1.0, 2.0, 3.0]), 2.5));
         assert!(same(median(&[7.0]), 7.0));
         assert!(same(median(&[]), 0.0));
+    }
+
+    #[test]
+    fn a_quantile_is_a_value_that_was_there() {
+        let values: Vec<f64> = (1..=1_000).map(f64::from).collect();
+        let of = |share| quantile(&values, share);
+        assert!(same(of(0.5), 500.0) && same(of(0.99), 990.0) && same(of(0.999), 999.0) && same(of(1.0), 1_000.0));
+        assert!(same(quantile(&[7.0], 0.001), 7.0));
+        assert!(same(quantile(&[], 0.5), 0.0));
     }
 
     #[test]

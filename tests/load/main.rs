@@ -13,19 +13,26 @@
 )]
 
 mod answer;
+mod bodies;
 mod connection;
+mod crowd;
 mod feeder;
 mod figures;
 mod floor;
+mod idle;
+mod instructions;
+mod latency;
 mod machine;
 mod nginx;
 mod options;
+mod pace;
 mod process;
 mod report;
 mod results;
 mod saturation;
 mod stream;
 mod subject;
+mod uploads;
 mod upstream;
 
 use std::{fs, path::PathBuf};
@@ -39,7 +46,7 @@ use self::{
     machine::Machine,
     options::{Options, Scenario},
     process::{Core, Cores, Process, Warden},
-    results::Results,
+    results::{Results, Round},
     subject::{Ground, Kind, Subject},
 };
 
@@ -78,7 +85,7 @@ async fn measure(mut options: Options, cores: Cores) -> anyhow::Result<()> {
     let lockgate = program(&options)?;
     let machine = Machine::look(cores, &lockgate);
     let warden = Warden::start()?;
-    let (_upstream, address) = Process::of_ours(&warden, cores, Core::Rest, &["upstream"])?;
+    let (_upstream, address) = Process::of_ours(&warden, cores, Core::Rest, &[], &["upstream"])?;
     let ground = Ground { warden, cores, upstream: address.parse()?, lockgate, folder: tempfile::tempdir()? };
     let mut results = Results::default();
     let measured = scenarios(&ground, &options, &mut results).await;
@@ -99,35 +106,79 @@ fn program(options: &Options) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Keys of the node, and where only instructions are counted.
+const KEYS: (usize, usize) = (100_000, 1_000_000);
+
+/// In turns, so that whatever else the machine does falls on all subjects.
 async fn scenarios(ground: &Ground, options: &Options, results: &mut Results) -> anyhow::Result<()> {
-    let size = Size { endpoints: options.endpoints, keys: options.keys };
-    if options.wants(Scenario::Saturation) || options.wants(Scenario::Stream) {
-        let mut subjects = Vec::new();
-        for kind in &options.subjects {
-            eprintln!("starting {}", kind.name());
-            subjects.push(Subject::start(ground, *kind, size).await?);
+    let size = |keys| Size { endpoints: options.endpoints, keys: options.keys.unwrap_or(keys) };
+    // Started once, on first use: a hundred thousand keys take a moment.
+    let mut subjects = Vec::new();
+    for scenario in Scenario::ALL.into_iter().filter(|scenario| options.only.contains(scenario)) {
+        if scenario == Scenario::Instructions {
+            if instructions::possible() {
+                let profile = options.profile.as_deref();
+                instructions::measure(ground, &options.subjects, size(KEYS.1), profile, results).await?;
+            } else {
+                eprintln!("valgrind is not installed: instructions are not counted");
+            }
+            continue;
         }
-        for scenario in Scenario::ALL.into_iter().filter(|scenario| options.wants(*scenario)) {
-            for repetition in 1..=options.repetitions {
-                for subject in &subjects {
-                    eprintln!("{}, {repetition} of {}: {}", scenario.name(), options.repetitions, subject.kind.name());
-                    let measured = match scenario {
-                        Scenario::Saturation => saturation::measure(subject, options.seconds, results).await,
-                        Scenario::Stream => stream::measure(subject, options.seconds, results).await,
-                    };
-                    measured.with_context(|| format!("{} of {}", scenario.name(), subject.kind.name()))?;
-                    subject.shorten_log()?;
-                }
+        let fresh = matches!(scenario, Scenario::Held | Scenario::Idle | Scenario::Crowd);
+        if !fresh && subjects.is_empty() {
+            for kind in &options.subjects {
+                eprintln!("starting {}", kind.name());
+                subjects.push(Subject::start(ground, *kind, size(KEYS.0)).await?);
+            }
+        }
+        for repetition in 1..=options.repetitions {
+            let mut round = Round::default();
+            for (number, kind) in options.subjects.iter().enumerate() {
+                eprintln!("{}, {repetition} of {}: {}", scenario.name(), options.repetitions, kind.name());
+                let measured = if fresh {
+                    with_fresh(scenario, ground, *kind, results).await
+                } else {
+                    with_running(scenario, &subjects[number], options.seconds, &mut round, results).await
+                };
+                measured.with_context(|| format!("{} of {}", scenario.name(), kind.name()))?;
             }
         }
     }
     Ok(())
 }
 
+async fn with_running(
+    scenario: Scenario,
+    subject: &Subject,
+    seconds: f64,
+    round: &mut Round,
+    results: &mut Results,
+) -> anyhow::Result<()> {
+    match scenario {
+        Scenario::Saturation => saturation::measure(subject, seconds, results).await?,
+        Scenario::Stream => stream::measure(subject, seconds, results).await?,
+        Scenario::Latency => latency::measure(subject, seconds, round, results).await?,
+        Scenario::FirstByte => latency::measure_first_byte(subject, seconds, round, results).await?,
+        Scenario::Bodies => bodies::measure(subject, seconds, results).await?,
+        Scenario::Uploads => uploads::measure(subject, seconds, results).await?,
+        Scenario::Held | Scenario::Idle | Scenario::Crowd | Scenario::Instructions => {}
+    }
+    subject.shorten_log()
+}
+
+async fn with_fresh(scenario: Scenario, ground: &Ground, kind: Kind, results: &mut Results) -> anyhow::Result<()> {
+    match scenario {
+        Scenario::Held => bodies::measure_held(ground, kind, results).await,
+        Scenario::Idle => idle::measure(ground, kind, results).await,
+        Scenario::Crowd => crowd::measure(ground, kind, results).await,
+        _ => Ok(()),
+    }
+}
+
 fn write(options: &Options, results: &Results, machine: &Machine) -> anyhow::Result<()> {
     if let Some(path) = &options.json {
         let told = json!({
-            "endpoints": options.endpoints, "keys": options.keys,
+            "endpoints": options.endpoints, "keys": options.keys.unwrap_or(KEYS.0),
             "seconds": options.seconds, "repetitions": options.repetitions,
         });
         let text = serde_json::to_string_pretty(&report::json(results, &told, machine))?;

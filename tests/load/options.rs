@@ -11,15 +11,42 @@ use crate::subject::Kind;
 pub(crate) enum Scenario {
     Saturation,
     Stream,
+    Latency,
+    FirstByte,
+    Bodies,
+    Uploads,
+    Held,
+    Idle,
+    Crowd,
+    Instructions,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 2] = [Self::Saturation, Self::Stream];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Saturation,
+        Self::Stream,
+        Self::Latency,
+        Self::FirstByte,
+        Self::Bodies,
+        Self::Uploads,
+        Self::Held,
+        Self::Idle,
+        Self::Crowd,
+        Self::Instructions,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Saturation => "saturation",
             Self::Stream => "stream",
+            Self::Latency => "latency",
+            Self::FirstByte => "first-byte",
+            Self::Bodies => "bodies",
+            Self::Uploads => "uploads",
+            Self::Held => "held",
+            Self::Idle => "idle",
+            Self::Crowd => "crowd",
+            Self::Instructions => "instructions",
         }
     }
 
@@ -27,6 +54,14 @@ impl Scenario {
         match self {
             Self::Saturation => "as many requests as one core answers: CPU per request, requests per second",
             Self::Stream => "many long streams: CPU per piece",
+            Self::Latency => "requests at a fixed rate: what is added to the time of an answer",
+            Self::FirstByte => "streams at a fixed rate: what is added to the time to the first byte",
+            Self::Bodies => "5 MB up and down: CPU, throughput",
+            Self::Uploads => "small streams while large bodies arrive",
+            Self::Held => "5 MB that nobody takes: memory",
+            Self::Idle => "memory of a node with nothing to do, start to first answer",
+            Self::Crowd => "memory of 10,000 connections, mute or kept alive",
+            Self::Instructions => "instructions per request, small against large configuration (valgrind)",
         }
     }
 }
@@ -36,13 +71,16 @@ pub(crate) struct Options {
     pub(crate) only: Vec<Scenario>,
     pub(crate) subjects: Vec<Kind>,
     pub(crate) endpoints: usize,
-    pub(crate) keys: usize,
+    /// `None`: as many as the scenario wants.
+    pub(crate) keys: Option<usize>,
     /// Of one measurement.
     pub(crate) seconds: f64,
     pub(crate) repetitions: usize,
     pub(crate) lockgate: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) markdown: Option<PathBuf>,
+    /// Of callgrind.
+    pub(crate) profile: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -51,12 +89,13 @@ impl Default for Options {
             only: Scenario::ALL.to_vec(),
             subjects: vec![Kind::Direct, Kind::Floor, Kind::Nginx, Kind::Lockgate],
             endpoints: 1_000,
-            keys: 100_000,
+            keys: None,
             seconds: 5.0,
             repetitions: 3,
             lockgate: None,
             json: None,
             markdown: None,
+            profile: None,
         }
     }
 }
@@ -68,18 +107,19 @@ pub(crate) fn help() -> String {
          --only A,B          of these scenarios, only some:\n",
     );
     for scenario in Scenario::ALL {
-        text.push_str(&format!("                      {:<13}{}\n", scenario.name(), scenario.purpose()));
+        text.push_str(&format!("                      {:<14}{}\n", scenario.name(), scenario.purpose()));
     }
     text.push_str(
         "--subjects A,B      of direct, floor, nginx, lockgate; and floor-again, direct-again, which measure the harness\n\
          --endpoints N       endpoints of the configuration (1000)\n\
-         --keys N            keys of the configuration (100000)\n\
+         --keys N            keys of the configuration (100000; 1000000 where instructions are counted)\n\
          --seconds N         of one measurement (5)\n\
          --repetitions N     of each measurement; the median counts (3)\n\
          --quick             measurements of 1.5 seconds; says which way it goes, not how far\n\
          --lockgate FILE     the program to measure (the one beside this one)\n\
          --json FILE         writes everything that was measured\n\
-         --markdown FILE     writes the table for the documentation\n",
+         --markdown FILE     writes the table for the documentation\n\
+         --profile FILE      keeps callgrind's profile of the large configuration\n",
     );
     text
 }
@@ -96,21 +136,18 @@ impl Options {
                 "--only" => options.only = scenarios(value()?)?,
                 "--subjects" => options.subjects = subjects(value()?)?,
                 "--endpoints" => options.endpoints = number(argument, value()?, 1, 100_000)?,
-                "--keys" => options.keys = number(argument, value()?, 1, 5_000_000)?,
+                "--keys" => options.keys = Some(number(argument, value()?, 1, 5_000_000)?),
                 "--seconds" => options.seconds = number(argument, value()?, 1, 60)? as f64,
                 "--repetitions" => options.repetitions = number(argument, value()?, 1, 20)?,
                 "--quick" => options.seconds = 1.5,
                 "--lockgate" => options.lockgate = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
+                "--profile" => options.profile = Some(value()?.into()),
                 "--markdown" => options.markdown = Some(value()?.into()),
                 other => bail!("no option {other}; --help lists them"),
             }
         }
         Ok(Some(options))
-    }
-
-    pub(crate) fn wants(&self, scenario: Scenario) -> bool {
-        self.only.contains(&scenario)
     }
 }
 
@@ -158,7 +195,7 @@ mod tests {
     #[test]
     fn without_arguments_everything_is_measured() {
         let options = parse("").unwrap().unwrap();
-        assert_eq!((options.only.len(), options.endpoints, options.keys), (Scenario::ALL.len(), 1_000, 100_000));
+        assert_eq!((options.only.len(), options.endpoints, options.keys), (Scenario::ALL.len(), 1_000, None));
         assert_eq!(options.repetitions, 3);
     }
 

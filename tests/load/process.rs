@@ -12,6 +12,9 @@ use std::{
 
 use anyhow::Context as _;
 
+/// Seconds that a process may take to come to rest.
+const SETTLING: usize = 300;
+
 /// Which core a process runs on: what is measured has one to itself, everything else has the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Core {
@@ -51,12 +54,18 @@ impl Cores {
     }
 
     pub(crate) fn command(self, core: Core, program: &Path) -> Command {
-        if !self.pinned {
-            return Command::new(program);
-        }
-        // `taskset` becomes the program: the process id stays.
-        let mut command = Command::new("taskset");
-        command.args(["-c", Self::number(core)]).arg(program);
+        self.command_under(core, &[], program)
+    }
+
+    /// The program as an argument of a tool that runs it.
+    pub(crate) fn command_under(self, core: Core, tool: &[&str], program: &Path) -> Command {
+        // Each of them becomes the next: the process id stays.
+        let taskset = ["taskset", "-c", Self::number(core)];
+        let before = if self.pinned { taskset.as_slice() } else { &[] };
+        let mut words = before.iter().chain(tool);
+        let Some(first) = words.next() else { return Command::new(program) };
+        let mut command = Command::new(first);
+        command.args(words).arg(program);
         command
     }
 }
@@ -130,9 +139,10 @@ impl Process {
         warden: &Warden,
         cores: Cores,
         core: Core,
+        tool: &[&str],
         arguments: &[&str],
     ) -> anyhow::Result<(Self, String)> {
-        let mut command = cores.command(core, &std::env::current_exe()?);
+        let mut command = cores.command_under(core, tool, &std::env::current_exe()?);
         command.args(arguments).stdout(Stdio::piped());
         let mut process = Self::spawn(warden, command)?;
         let mut line = String::new();
@@ -156,9 +166,32 @@ impl Process {
         cpu_in(&stat).context("the kernel says what a process has used")
     }
 
+    /// Waits until it uses next to no CPU, if not for ever.
+    pub(crate) async fn settled(&self) -> anyhow::Result<()> {
+        let mut before = self.cpu()?;
+        for _ in 0..SETTLING {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = self.cpu()?;
+            if now.saturating_sub(before) < Duration::from_millis(30) {
+                return Ok(());
+            }
+            before = now;
+        }
+        anyhow::bail!("a process does not come to rest")
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> anyhow::Result<f64> {
         self.memory("VmRSS:")
+    }
+
+    /// The most it had since [`Self::forget_peak`].
+    pub(crate) fn peak(&self) -> anyhow::Result<f64> {
+        self.memory("VmHWM:")
+    }
+
+    pub(crate) fn forget_peak(&self) -> anyhow::Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").context("the peak of a process can be forgotten")
     }
 
     fn memory(&self, field: &str) -> anyhow::Result<f64> {

@@ -70,6 +70,10 @@ fn thousands(value: f64) -> String {
 
 /// Lockgate's, or else that of whatever was measured to know the harness.
 fn ratio(row: &Row) -> String {
+    // A quotient is told by itself.
+    if row.metric.unit == "x" {
+        return String::new();
+    }
     let of = |kind| row.ratios(kind).map(|ratios| (figures::median(&ratios), figures::spread(&ratios), ratios.len()));
     match of(Kind::Lockgate).or_else(|| of(Kind::FloorAgain)) {
         None => String::new(),

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::{figures, subject::Kind};
 
+/// In bytes.
+pub(crate) const MEBIBYTE: f64 = 1_048_576.0;
+
 /// What is wanted of Lockgate's figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
@@ -12,7 +15,6 @@ pub(crate) enum Target {
     RatioAtMost(f64),
     RatioAtLeast(f64),
     /// By itself.
-    #[cfg_attr(not(test), expect(dead_code, reason = "memory is to be measured next"))]
     AtMost(f64),
 }
 
@@ -54,6 +56,24 @@ impl Results {
         match row.values.iter_mut().find(|(other, _)| *other == kind) {
             Some((_, values)) => values.push(value),
             None => row.values.push((kind, vec![value])),
+        }
+    }
+}
+
+/// One turn of all subjects: what going direct showed in it, for what is told as an addition to that.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    direct: Vec<(Metric, f64)>,
+}
+
+impl Results {
+    /// Going direct shows the value itself, everything else what it adds.
+    pub(crate) fn add_to_direct(&mut self, round: &mut Round, metric: &Metric, kind: Kind, value: f64) {
+        if kind == Kind::Direct {
+            round.direct.push((*metric, value));
+            self.add(metric, kind, value);
+        } else if let Some((_, direct)) = round.direct.iter().find(|(other, _)| other == metric) {
+            self.add(metric, kind, value - direct);
         }
     }
 }
@@ -146,6 +166,18 @@ mod tests {
         let size = Metric::new("s", "size", "MiB", Target::AtMost(16.0));
         assert_eq!(row(&size, &[], &[17.0]).holds(), Some(false));
         assert_eq!(row(&size, &[], &[15.0]).holds(), Some(true));
+    }
+
+    #[test]
+    fn an_addition_is_to_what_going_direct_showed_in_the_same_turn() {
+        let mut results = Results::default();
+        for (direct, own) in [(100.0, 180.0), (300.0, 390.0)] {
+            let mut round = Round::default();
+            results.add_to_direct(&mut round, &COST, Kind::Direct, direct);
+            results.add_to_direct(&mut round, &COST, Kind::Lockgate, own);
+        }
+        assert_eq!(results.rows[0].of(Kind::Direct), Some([100.0, 300.0].as_slice()));
+        assert_eq!(results.rows[0].of(Kind::Lockgate), Some([80.0, 90.0].as_slice()));
     }
 
     #[test]

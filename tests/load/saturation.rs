@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     connection::Connection,
-    results::{Metric, Results, Target},
+    results::{MEBIBYTE, Metric, Results, Target},
     subject::{Kind, Subject, chat},
     upstream::WHOLE,
 };
@@ -33,7 +33,7 @@ pub(crate) async fn measure(subject: &Subject, seconds: f64, results: &mut Resul
         lanes.spawn_local(async move {
             let mut connection = Connection::open(address).await?;
             while !stop.get() {
-                let answer = connection.exchange(&request, |_| {}).await?;
+                let answer = connection.exchange(&request).await?;
                 ensure!(answer.body == WHOLE, "{} bytes of {WHOLE}", answer.body);
                 requests.set(requests.get() + 1);
             }
@@ -56,7 +56,7 @@ pub(crate) async fn measure(subject: &Subject, seconds: f64, results: &mut Resul
         results.add(&BUSY, subject.kind, cpu * 100.0 / elapsed);
     }
     if let Some(process) = &subject.process {
-        results.add(&MEMORY, subject.kind, process.rss()? / f64::from(1 << 20));
+        results.add(&MEMORY, subject.kind, process.rss()? / MEBIBYTE);
     }
     Ok(())
 }

@@ -36,13 +36,8 @@ pub(crate) async fn measure(subject: &Subject, seconds: f64, results: &mut Resul
             // Spread over one pace, so that they do not all come at once.
             tokio::time::sleep(PACE * u32::try_from(lane)? / u32::try_from(STREAMS)?).await;
             let mut connection = Connection::open(address).await?;
-            let mut seen = 0;
-            let answer = connection
-                .exchange(&request, |answer| {
-                    bytes.set(bytes.get() + answer.body - seen);
-                    seen = answer.body;
-                })
-                .await?;
+            connection.send(&request, |_| {}).await?;
+            let answer = connection.receive(|more| bytes.set(bytes.get() + more)).await?;
             ensure!(answer.body == count * PIECE, "{} bytes of {}", answer.body, count * PIECE);
             anyhow::Ok(())
         });

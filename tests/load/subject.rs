@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -66,34 +66,30 @@ pub(crate) struct Subject {
     pub(crate) process: Option<Process>,
     log: Option<PathBuf>,
     /// Of a data plane.
-    _feeder: Option<Process>,
+    feeder: Option<Process>,
 }
 
 impl Subject {
     pub(crate) async fn start(ground: &Ground, kind: Kind, size: Size) -> anyhow::Result<Self> {
-        let bare = |address| Self { kind, address, size: FEW, process: None, log: None, _feeder: None };
+        Self::start_under(ground, kind, size, &[]).await
+    }
+
+    /// Under a tool that runs it: a profiler.
+    pub(crate) async fn start_under(ground: &Ground, kind: Kind, size: Size, tool: &[&str]) -> anyhow::Result<Self> {
+        let bare = |address| Self { kind, address, size: FEW, process: None, log: None, feeder: None };
         let mut subject = match kind {
             Kind::Direct | Kind::DirectAgain => bare(ground.upstream),
             Kind::Floor | Kind::FloorAgain => {
                 let arguments = ["floor", &ground.upstream.to_string(), &FEW.keys.to_string()];
-                let (process, address) = Process::of_ours(&ground.warden, ground.cores, Core::Subject, &arguments)?;
+                let (process, address) =
+                    Process::of_ours(&ground.warden, ground.cores, Core::Subject, tool, &arguments)?;
                 Self { process: Some(process), ..bare(address.parse()?) }
             }
             Kind::Nginx => {
                 let (process, address) = nginx::start(ground)?;
                 Self { process: Some(process), ..bare(address) }
             }
-            Kind::Lockgate => {
-                let mut node = Node::prepare(ground, size)?;
-                let process = node.start(ground, ground.lockgate.as_path(), &[])?;
-                Self {
-                    size,
-                    process: Some(process),
-                    log: Some(node.log.clone()),
-                    _feeder: node.feeder.take(),
-                    ..bare(node.address)
-                }
-            }
+            Kind::Lockgate => Node::prepare(ground, size)?.subject(ground, size, tool)?,
         };
         subject.answers().await?;
         Ok(subject)
@@ -106,7 +102,7 @@ impl Subject {
         loop {
             let asked = async {
                 let mut connection = Connection::open(self.address).await?;
-                connection.exchange(&request, |_| {}).await
+                connection.exchange(&request).await
             };
             let Err(error) = asked.await else { return Ok(()) };
             if self.process.as_mut().is_some_and(|process| !process.runs()) {
@@ -118,6 +114,11 @@ impl Subject {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Ends it, as unplugging would; what is left is its control plane.
+    pub(crate) fn end(mut self) -> Option<Process> {
+        self.feeder.take()
     }
 
     /// CPU that it has used; nothing where there is nothing.
@@ -170,7 +171,7 @@ impl Node {
     pub(crate) fn prepare(ground: &Ground, size: Size) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(ground.folder.path())?.keep();
         let arguments = ["feeder", &ground.upstream.to_string(), &size.endpoints.to_string(), &size.keys.to_string()];
-        let (feeder, line) = Process::of_ours(&ground.warden, ground.cores, Core::Rest, &arguments)?;
+        let (feeder, line) = Process::of_ours(&ground.warden, ground.cores, Core::Rest, &[], &arguments)?;
         let (link, token) = line.split_once(' ').context("an address and a token")?;
         fs::write(folder.join("token"), token)?;
         let address = ::tests::process::free_address();
@@ -188,15 +189,19 @@ impl Node {
     }
 
     /// Starts the program as it is, or under another one.
-    pub(crate) fn start(&self, ground: &Ground, program: &Path, under: &[&str]) -> anyhow::Result<Process> {
-        let mut command = match under {
-            [] => ground.cores.command(Core::Subject, program),
-            [tool, arguments @ ..] => {
-                let mut command = ground.cores.command(Core::Subject, Path::new(tool));
-                command.args(arguments).arg(program);
-                command
-            }
-        };
+    pub(crate) fn subject(&mut self, ground: &Ground, size: Size, tool: &[&str]) -> anyhow::Result<Subject> {
+        Ok(Subject {
+            kind: Kind::Lockgate,
+            address: self.address,
+            size,
+            process: Some(self.start(ground, tool)?),
+            log: Some(self.log.clone()),
+            feeder: self.feeder.take(),
+        })
+    }
+
+    fn start(&self, ground: &Ground, tool: &[&str]) -> anyhow::Result<Process> {
+        let mut command = ground.cores.command_under(Core::Subject, tool, &ground.lockgate);
         let log = fs::File::options().create(true).append(true).open(&self.log)?;
         // What the shell says about Lockgate is not meant for this one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LOCKGATE_")) {

@@ -3,6 +3,8 @@
 //! | path ends in | answer |
 //! |---|---|
 //! | `/v1/chat/completions` | 1.2 KB of JSON with usage |
+//! | `/v1/answer/N` | N bytes of JSON |
+//! | `/v1/wait/MS` | as the first, but the request's body is not read for so long |
 //! | `/v1/pieces/N/US` | an event stream of N pieces, one every so many microseconds; 0: as fast as they are taken |
 
 use std::{sync::LazyLock, time::Duration};
@@ -12,7 +14,7 @@ use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 
 use crate::{answer::header, process};
@@ -31,6 +33,11 @@ static ANSWER: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let body = body(&"x".repeat(WHOLE - body("").len()));
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {WHOLE}\r\n\r\n{body}").into_bytes()
 });
+
+/// Around the text of a large answer.
+const BEFORE: &str = r#"{"model":"gpt-4o-2024-08-06","data":[{"b64_json":""#;
+const AFTER: &str = r#""}],"usage":{"input_tokens":50,"output_tokens":4160,"total_tokens":4210}}"#;
+static FILLER: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 const STREAM_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -84,6 +91,9 @@ async fn converse(mut stream: TcpStream) -> anyhow::Result<()> {
         };
         let head = buffer.split_to(end);
         let plan = Plan::read(&head)?;
+        if let Kind::Wait { pause } = plan.kind {
+            tokio::time::sleep(pause).await;
+        }
         let mut left = plan.length;
         loop {
             let taken = left.min(buffer.len());
@@ -113,6 +123,8 @@ struct Plan {
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Whole,
+    Wait { pause: Duration },
+    Sized { length: usize },
     Pieces { count: usize, gap: Duration },
 }
 
@@ -137,6 +149,8 @@ impl Plan {
                 None => (wish, Vec::new()),
             };
             match (name, numbers.as_slice()) {
+                ("wait", [pause]) => Kind::Wait { pause: Duration::from_millis(*pause) },
+                ("answer", [length]) => Kind::Sized { length: usize::try_from(*length)? },
                 ("pieces", [count, gap]) => {
                     Kind::Pieces { count: usize::try_from(*count)?, gap: Duration::from_micros(*gap) }
                 }
@@ -148,13 +162,28 @@ impl Plan {
 
     async fn answer(&self, stream: &mut TcpStream) -> std::io::Result<()> {
         match self.kind {
-            Kind::Whole => stream.write_all(&ANSWER).await,
+            Kind::Whole | Kind::Wait { pause: _ } => stream.write_all(&ANSWER).await,
+            Kind::Sized { length } => {
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{BEFORE}"
+                );
+                stream.write_all(head.as_bytes()).await?;
+                let mut left = length.saturating_sub(BEFORE.len() + AFTER.len());
+                while left > 0 {
+                    let piece = left.min(FILLER.len());
+                    stream.write_all(&FILLER[..piece]).await?;
+                    left -= piece;
+                }
+                stream.write_all(AFTER.as_bytes()).await
+            }
             Kind::Pieces { count, gap } => {
                 stream.write_all(STREAM_HEAD).await?;
-                let mut pace = tokio::time::interval(gap.max(Duration::from_millis(1)));
+                // The first one goes with the head, whatever the pace.
+                let start = Instant::now() + gap;
+                let mut pace = tokio::time::interval_at(start, gap.max(Duration::from_millis(1)));
                 pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
-                for _ in 0..count {
-                    if !gap.is_zero() {
+                for number in 0..count {
+                    if number > 0 && !gap.is_zero() {
                         pace.tick().await;
                     }
                     stream.write_all(&EVENT).await?;
@@ -188,6 +217,8 @@ mod tests {
         assert_eq!(read("/x/v1/chat/completions").unwrap(), plan(Kind::Whole));
         let (count, gap) = (3, Duration::from_millis(10));
         assert_eq!(read("/v1/pieces/3/10000").unwrap(), plan(Kind::Pieces { count, gap }));
+        assert_eq!(read("/v1/answer/70000").unwrap(), plan(Kind::Sized { length: 70_000 }));
+        assert_eq!(read("/v1/wait/5").unwrap(), plan(Kind::Wait { pause: Duration::from_millis(5) }));
         assert!(read("/v1/other").is_err());
         assert!(read("/v1/pieces/3").is_err());
     }
