@@ -14,6 +14,8 @@ use figment::value::Value;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use crate::request_log::{Format, Output};
+
 /// The reference: every key with its default and its meaning.
 pub const DEFAULT: &str = include_str!("../config.default.toml");
 
@@ -247,6 +249,23 @@ pub struct Log {
     pub format: LogFormat,
     /// One line per request.
     pub requests: bool,
+    /// Text is for a terminal. Whoever starts the node knows.
+    #[serde(skip)]
+    pub colour: bool,
+    /// Where the lines of requests go.
+    #[serde(skip)]
+    pub output: Output,
+}
+
+impl Log {
+    /// How the lines of requests look.
+    pub(crate) fn line(&self) -> Format {
+        match (self.format, self.colour) {
+            (LogFormat::Text, false) => Format::Text,
+            (LogFormat::Text, true) => Format::Coloured,
+            (LogFormat::Json, _) => Format::Json,
+        }
+    }
 }
 
 /// How log lines look.

@@ -20,6 +20,7 @@ use crate::listener::admin::{self, Surroundings};
 use crate::pipeline::Plane;
 use crate::pipeline::account::Sink;
 use crate::report::Reporter;
+use crate::request_log::{self, Writing};
 use crate::runtime::Runtime;
 use crate::telemetry::{Metrics, process};
 use crate::tls::{self, Tls, TlsError};
@@ -44,6 +45,9 @@ pub enum GatewayError {
     /// Certificates are configured that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The thread that writes the request log cannot be started.
+    #[error("cannot start the request log")]
+    Log(#[source] std::io::Error),
 }
 
 /// A running gateway: listeners and pools.
@@ -58,6 +62,7 @@ pub struct Gateway {
     rest: CancellationToken,
     surroundings: Arc<OnceLock<Surroundings>>,
     others: Vec<JoinHandle<()>>,
+    log: Option<Writing>,
 }
 
 impl Gateway {
@@ -80,7 +85,15 @@ impl Gateway {
         let address = listener.address();
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let protected = config.gateway.protected.iter().copied().chain([address]).chain(admin_address).collect();
-        let plane = Arc::new(Plane { tls: tls.clone(), ..plane(config, runtime, sink, protected) });
+        let mut plane = Plane { tls: tls.clone(), ..plane(config, runtime, sink, protected) };
+        let mut log = None;
+        if config.log.requests {
+            let started = request_log::start(config.log.line(), config.log.output.clone(), config.gateway.workers());
+            let (lines, writing) = started.map_err(GatewayError::Log)?;
+            plane.log = Some(lines);
+            log = Some(writing);
+        }
+        let plane = Arc::new(plane);
         let (stop, rest) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(listener.run(Arc::clone(&plane), stop.clone()));
         let surroundings = Arc::new(OnceLock::new());
@@ -93,7 +106,7 @@ impl Gateway {
         if let Some(admin) = admin {
             others.push(tokio::spawn(admin::run(admin, plane, Arc::clone(&surroundings), rest.clone())));
         }
-        Ok(Self { address, admin: admin_address, stop, serving, rest, surroundings, others })
+        Ok(Self { address, admin: admin_address, stop, serving, rest, surroundings, others, log })
     }
 
     /// Shows on the admin listener how the node's link and its reporting are doing. To be called once.
@@ -103,10 +116,13 @@ impl Gateway {
 
     /// Stops accepting, lets what is open finish within the drain time, ends the rest, and joins every task.
     pub async fn shutdown(self) {
-        let Self { address: _, admin: _, stop, serving, rest, surroundings: _, others } = self;
+        let Self { address: _, admin: _, stop, serving, rest, surroundings: _, others, log } = self;
         stop.cancel();
         if serving.await.is_err() {
             tracing::error!("serving requests ended in a panic");
+        }
+        if let Some(log) = log {
+            log.shutdown().await;
         }
         // Health and metrics are there to the end.
         rest.cancel();
@@ -149,7 +165,7 @@ pub(crate) fn plane(
         tls: None,
         limits,
         deadlines,
-        log_requests: config.log.requests,
+        log: None,
         draining: AtomicBool::new(false),
         ending: AtomicBool::new(false),
     }

@@ -9,6 +9,7 @@ pub mod link;
 pub mod node;
 pub mod pipeline;
 pub mod report;
+pub mod request_log;
 pub mod runtime;
 
 mod limit;

@@ -37,6 +37,7 @@ use crate::config::{Deadlines, Limits};
 use crate::error::Refusal;
 use crate::limit::{Budget, KeyCounts};
 use crate::presence::Presence;
+use crate::request_log::RequestLog;
 use crate::runtime::Runtime;
 use crate::telemetry::Metrics;
 use crate::tls::Tls;
@@ -56,7 +57,8 @@ pub(crate) struct Plane {
     pub(crate) deadlines: Deadlines,
     /// `None`: clients speak plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) log_requests: bool,
+    /// `None`: requests are not logged.
+    pub(crate) log: Option<RequestLog>,
     /// The node takes no more requests.
     pub(crate) draining: AtomicBool,
     /// The drain time is over: what is still open ends now.

@@ -4,6 +4,7 @@
 //! What is lost, and only this, is counted and said aloud: records beyond a full queue or a full spool, and those
 //! that a disk gave back damaged.
 
+mod queue;
 mod spool;
 mod wire;
 
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::usage::{UsageAck, UsageBatch, UsageRecord, usage_ingest_client::UsageIngestClient};
+use proto::usage::{UsageAck, UsageBatch, usage_ingest_client::UsageIngestClient};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -27,18 +28,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use uuid::Uuid;
 
+use self::queue::Queue;
 use self::spool::{Bounds, Number, Spool, Unreadable};
 use crate::{
     link::{Link, LinkError, MAX_MESSAGE, backoff::Backoff},
     pipeline::account::Record,
 };
 
-/// Records between the requests and the spool; a record is a few hundred bytes.
-const QUEUE: usize = 16_384;
-/// Records in one batch at most; far below the largest message.
-const BATCH: usize = 512;
-/// How long a batch waits for company.
-const GATHER: Duration = Duration::from_millis(100);
 /// Batches on the wire that are not yet acknowledged.
 const WINDOW: usize = 8;
 /// An acknowledgement is a commit; one that takes this long is a broken stream.
@@ -74,7 +70,7 @@ pub struct Counters {
 /// Takes records from requests. Cheap to clone; never waits.
 #[derive(Clone, Debug)]
 pub struct Reporter {
-    queue: mpsc::Sender<UsageRecord>,
+    queue: Arc<Queue>,
     counters: Arc<Counters>,
 }
 
@@ -82,7 +78,7 @@ impl Reporter {
     /// Hands one record over. Beyond a full queue (the disk stands still and thousands wait) it is lost and counted.
     pub fn record(&self, record: Record) {
         self.counters.recorded.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(wire::usage_record(record)).is_err() {
+        if !self.queue.put(record) {
             lose(&self.counters, 1, "the queue before the spool is full");
         }
     }
@@ -121,9 +117,9 @@ pub async fn start(options: Options) -> (Reporter, Reporting) {
 
 async fn start_within(options: Options, bounds: Bounds) -> (Reporter, Reporting) {
     let Options { link, node, boot, directory } = options;
-    let (queue, records) = mpsc::channel(QUEUE);
+    let queue = Arc::new(Queue::default());
     let counters = Arc::new(Counters::default());
-    let reporter = Reporter { queue, counters: counters.clone() };
+    let reporter = Reporter { queue: queue.clone(), counters: counters.clone() };
     let opened = tokio::task::spawn_blocking(move || Spool::open(directory, node, boot, bounds)).await;
     let spool = Arc::new(Shared {
         spool: Mutex::new(opened.expect("opening the spool reports its errors and does not panic")),
@@ -133,7 +129,7 @@ async fn start_within(options: Options, bounds: Bounds) -> (Reporter, Reporting)
     let stop = CancellationToken::new();
     // The sender stops only after the writer has written the last record.
     let written = CancellationToken::new();
-    let writer = tokio::spawn(write(records, spool.clone(), stop.clone(), written.clone()));
+    let writer = tokio::spawn(write(queue, spool.clone(), stop.clone(), written.clone()));
     let sender = tokio::spawn(Sender { link, spool }.run(written));
     (reporter, Reporting { stop, writer, sender })
 }
@@ -155,42 +151,21 @@ impl Shared {
 }
 
 /// Gathers records into batches and spools them, until stopped and empty.
-async fn write(
-    mut records: mpsc::Receiver<UsageRecord>,
-    shared: Arc<Shared>,
-    stop: CancellationToken,
-    written: CancellationToken,
-) {
+async fn write(queue: Arc<Queue>, shared: Arc<Shared>, stop: CancellationToken, written: CancellationToken) {
     let _written = written.drop_guard();
     loop {
-        let mut batch = Vec::new();
-        tokio::select! {
-            biased;
-            count = records.recv_many(&mut batch, BATCH) => if count == 0 { return },
-            () = stop.cancelled() => records.close(),
-        }
-        if batch.is_empty() {
-            continue;
-        }
-        if batch.len() < BATCH && !records.is_closed() {
-            let gather = async {
-                while batch.len() < BATCH {
-                    let room = BATCH - batch.len();
-                    if records.recv_many(&mut batch, room).await == 0 {
-                        break;
-                    }
-                }
-            };
-            tokio::select! {
-                _ = timeout(GATHER, gather) => {}
-                () = stop.cancelled() => {}
+        let stopped = queue.gather(&stop).await;
+        for records in queue.take() {
+            let count = records.len() as u64;
+            let encode = |records: Vec<Record>| records.into_iter().map(wire::usage_record).collect();
+            if shared.with(move |spool| spool.append(encode(records))).await.is_err() {
+                lose(&shared.counters, count, "the spool is full");
             }
+            shared.grown.notify_one();
         }
-        let count = batch.len() as u64;
-        if shared.with(move |spool| spool.append(batch)).await.is_err() {
-            lose(&shared.counters, count, "the spool is full");
+        if stopped {
+            return;
         }
-        shared.grown.notify_one();
     }
 }
 

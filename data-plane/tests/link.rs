@@ -12,6 +12,7 @@ use data_plane::{
     report,
     runtime::Runtime,
 };
+use http::Method;
 use prost::Message as _;
 use proto::{
     config::{
@@ -350,7 +351,7 @@ fn record() -> Record {
         streamed: false,
         request_bytes: 0,
         response_bytes: 0,
-        method: "POST".into(),
+        method: Method::POST,
         path: "/".into(),
         revision: 1,
     }

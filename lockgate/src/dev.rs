@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use self::data_dir::DataDir;
 use self::provision::Provisioned;
 use crate::client::Client;
-use crate::command::Dev;
+use crate::command::{Dev, LogFormat};
+use crate::logging;
 use crate::sample::Sample;
 
 /// The gateway that the first start of a control plane makes.
@@ -31,7 +32,7 @@ struct Ready<'a> {
 }
 
 /// Starts everything, says so, and serves until it is told to stop.
-pub(crate) async fn run(options: &Dev, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(options: &Dev, format: LogFormat, stop: CancellationToken) -> anyhow::Result<()> {
     let data = DataDir::open(&options.data_dir)?;
     if let Some(path) = &options.ready_file {
         data_dir::remove(path).with_context(|| format!("cannot remove the old {}", path.display()))?;
@@ -40,7 +41,7 @@ pub(crate) async fn run(options: &Dev, stop: CancellationToken) -> anyhow::Resul
     free(options.gateway_listen, "--gateway-listen")?;
 
     let control = control_plane::start(control_plane_config(options, &data)?).await.context("the control plane")?;
-    let node = match data_plane::start(data_plane_config(options, &data, &control)).await {
+    let node = match data_plane::start(data_plane_config(options, format, &data, &control)).await {
         Ok(node) => node,
         Err(error) => {
             control.shutdown().await;
@@ -102,8 +103,14 @@ fn control_plane_config(options: &Dev, data: &DataDir) -> anyhow::Result<control
     Ok(control_plane::Config::load(None, [], flags)?)
 }
 
-fn data_plane_config(options: &Dev, data: &DataDir, control: &control_plane::Handle) -> data_plane::Config {
+fn data_plane_config(
+    options: &Dev,
+    format: LogFormat,
+    data: &DataDir,
+    control: &control_plane::Handle,
+) -> data_plane::Config {
     let mut config = data_plane::Config::default();
+    logging::like_the_rest(&mut config.log, format);
     config.gateway.listen = options.gateway_listen;
     "dev".clone_into(&mut config.gateway.name);
     // Loopback is allowed as an upstream here; the control plane is not.

@@ -19,6 +19,15 @@ pub(crate) fn install(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     installed.map_err(|error| anyhow::anyhow!("cannot install the log: {error}"))
 }
 
+/// The lines of requests, which the data plane writes by itself, are to look like the others.
+pub(crate) fn like_the_rest(log: &mut data_plane::config::Log, format: LogFormat) {
+    log.format = match format {
+        LogFormat::Text => data_plane::config::LogFormat::Text,
+        LogFormat::Json => data_plane::config::LogFormat::Json,
+    };
+    log.colour = io::stderr().is_terminal();
+}
+
 /// Text where a person watches, JSON where a program reads.
 pub(crate) fn format_of_stderr() -> LogFormat {
     if io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json }

@@ -48,8 +48,8 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
 fn run_dev(options: &Dev) -> anyhow::Result<()> {
     // Two planes and an upstream of their own would talk over each other, and over what is printed for people.
     let filter = "warn,lockgate=info,data_plane::pipeline=info";
-    install(&options.log, filter, logging::format_of_stderr())?;
-    block_on(|stop| dev::run(options, stop))
+    let format = install(&options.log, filter, logging::format_of_stderr())?;
+    block_on(|stop| dev::run(options, format, stop))
 }
 
 fn run_control_plane(options: &ControlPlane) -> anyhow::Result<()> {
@@ -69,7 +69,7 @@ fn run_control_plane(options: &ControlPlane) -> anyhow::Result<()> {
 fn run_data_plane(options: &DataPlane) -> anyhow::Result<()> {
     let flags = options.flags();
     let flags: Vec<(&str, String)> = flags.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-    let config = data_plane::Config::load(options.settings.config.as_deref(), &flags)?;
+    let mut config = data_plane::Config::load(options.settings.config.as_deref(), &flags)?;
     if options.settings.check {
         return print(USABLE);
     }
@@ -77,7 +77,8 @@ fn run_data_plane(options: &DataPlane) -> anyhow::Result<()> {
         data_plane::config::LogFormat::Text => LogFormat::Text,
         data_plane::config::LogFormat::Json => LogFormat::Json,
     };
-    install(&options.settings.log, &config.log.level, format)?;
+    let format = install(&options.settings.log, &config.log.level, format)?;
+    logging::like_the_rest(&mut config.log, format);
     block_on(async |stop| Ok(data_plane::run(config, stop).await?))
 }
 
@@ -108,8 +109,11 @@ fn run_sample(options: &Sample) -> anyhow::Result<()> {
     })
 }
 
-fn install(options: &Log, filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    logging::install(options.log.as_deref().unwrap_or(filter), options.log_format.unwrap_or(format))
+/// The format is that of the command line, or else this one.
+fn install(options: &Log, filter: &str, format: LogFormat) -> anyhow::Result<LogFormat> {
+    let format = options.log_format.unwrap_or(format);
+    logging::install(options.log.as_deref().unwrap_or(filter), format)?;
+    Ok(format)
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -7,17 +7,22 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// `prefix_suffix`.
 pub fn encode(prefix: &str, id: Uuid) -> String {
+    let mut text = String::with_capacity(prefix.len() + 27);
+    text.push_str(prefix);
+    text.push('_');
+    text.extend(suffix(id).map(char::from));
+    text
+}
+
+/// What follows the prefix, in ASCII.
+pub fn suffix(id: Uuid) -> [u8; 26] {
     let mut value = id.as_u128();
-    let mut suffix = [0_u8; 26];
+    let mut suffix = [0; 26];
     for place in suffix.iter_mut().rev() {
         *place = ALPHABET[(value & 31) as usize];
         value >>= 5;
     }
-    let mut text = String::with_capacity(prefix.len() + 27);
-    text.push_str(prefix);
-    text.push('_');
-    text.extend(suffix.iter().map(|byte| char::from(*byte)));
-    text
+    suffix
 }
 
 /// Reads what [`encode`] wrote with this prefix; `None` for anything else.

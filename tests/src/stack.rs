@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_plane::request_log::Output;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -203,7 +204,13 @@ impl Stack {
         ];
         settings.extend(node.settings.iter().cloned());
         let settings: Vec<(&str, String)> = settings.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-        data_plane::Config::load(None, &settings).expect("the harness writes good settings")
+        let mut config = data_plane::Config::load(None, &settings).expect("the harness writes good settings");
+        // Whoever keeps the log in a test keeps the lines of requests as well.
+        config.log.output = Output::new(|lines| {
+            tracing::info!("{}", String::from_utf8_lossy(lines));
+            Ok(())
+        });
+        config
     }
 
     /// Where a node keeps its last good configuration and its usage.

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::follow::Status;
 use crate::pipeline::Plane;
 use crate::report::Reporter;
+use crate::request_log::RequestLog;
 use crate::runtime::Runtime;
 use crate::runtime::endpoint::Endpoint;
 use crate::telemetry::{Gauges, LinkGauges, UsageGauges};
@@ -142,6 +143,7 @@ fn gauges(plane: &Plane, surroundings: Option<&Surroundings>) -> Gauges {
         upstreams: named.filter_map(seen).collect(),
         held_bytes: plane.budget.held(),
         held_bytes_limit: plane.budget.limit(),
+        log_lines_dropped: plane.log.as_ref().map_or(0, RequestLog::dropped),
         link: surroundings.map(|surroundings| link(&surroundings.link.borrow())),
         usage: surroundings.map(|surroundings| usage(&surroundings.usage)),
     }

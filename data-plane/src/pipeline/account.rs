@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::Plane;
 use super::attempts::{Attempts, Ending};
@@ -17,6 +18,7 @@ use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
 use crate::error::Refusal;
+use crate::request_log::{Line, RequestLog, Value};
 use crate::runtime::Runtime;
 use crate::runtime::api_key::ApiKey;
 use crate::runtime::endpoint::Endpoint;
@@ -117,7 +119,7 @@ pub struct Record {
     /// Of the body, as sent.
     pub response_bytes: u64,
     /// Of the request.
-    pub method: Box<str>,
+    pub method: Method,
     /// After the context, without the query; cut at 256 bytes.
     pub path: Box<str>,
     /// Of the configuration that decided.
@@ -147,6 +149,7 @@ const PATH: usize = 256;
 /// What one request has left behind so far.
 pub(super) struct Account {
     plane: Arc<Plane>,
+    worker: usize,
     id: Uuid,
     started_at_us: u64,
     started: Instant,
@@ -174,10 +177,18 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn open(plane: Arc<Plane>, id: Uuid, started_at_us: u64, started: Instant, head: &Parts) -> Self {
+    pub(super) fn open(
+        plane: Arc<Plane>,
+        worker: usize,
+        id: Uuid,
+        started_at_us: u64,
+        started: Instant,
+        head: &Parts,
+    ) -> Self {
         plane.metrics.in_flight.increase();
         Self {
             plane,
+            worker,
             id,
             started_at_us,
             started,
@@ -331,41 +342,33 @@ impl Account {
         self.model.as_deref().or_else(|| self.upload.as_ref()?.model())
     }
 
-    fn log(&self, outcome: Outcome, duration: Duration) {
+    fn log(&self, log: &RequestLog, outcome: Outcome, duration: Duration) {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let id = request_id::text(self.id);
-        let endpoint = self.endpoint.as_ref().map(|endpoint| &*endpoint.name);
-        let provider = self.provider.as_ref().map(|provider| &*provider.name);
-        let key = self.key.as_ref().map(|key| tracing::field::display(key.id));
-        let (method, path) = (&self.method, cut(self.uri.path()));
-        let status = self.status.map_or(0, |status| status.as_u16());
-        let upstream_status = self.upstream_status.map(|status| status.as_u16());
-        let refusal = self.refusal.map(Refusal::label);
-        let cause = self.cause.as_deref();
-        let attempts = self.attempts.text();
-        let model = self.requested_model();
-        let duration_ms = milliseconds(duration);
-        let first_byte_ms = self.first_byte.map(milliseconds);
-        let (input_tokens, output_tokens, revision) = (self.facts.input, self.facts.output, self.revision);
-        let ending = outcome.label();
-        tracing::info!(
-            request.id = id,
-            endpoint.name = endpoint,
-            provider.name = provider,
-            key.id = key,
-            status,
-            upstream.status = upstream_status,
-            refusal,
-            cause,
-            attempts,
-            model,
-            input_tokens,
-            output_tokens,
-            duration_ms,
-            first_byte_ms,
-            revision,
-            "{method} {path}: {ending} {status}",
-        );
+        let (mut key, mut status) = ([0; Hyphenated::LENGTH], *b"000");
+        let key = self.key.as_ref().map(|id| &*id.id.hyphenated().encode_lower(&mut key));
+        let code = self.status.map_or(0, |status| status.as_u16());
+        let status = digits(code, &mut status);
+        let fields = [
+            ("request.id", Value::Text(id.as_str())),
+            ("endpoint.name", Value::text(self.endpoint.as_ref().map(|endpoint| &*endpoint.name))),
+            ("provider.name", Value::text(self.provider.as_ref().map(|provider| &*provider.name))),
+            ("key.id", Value::word(key)),
+            ("status", Value::Number(code.into())),
+            ("upstream.status", Value::number(self.upstream_status.map(|status| status.as_u16().into()))),
+            ("refusal", Value::text(self.refusal.map(Refusal::label))),
+            ("cause", Value::text(self.cause.as_deref())),
+            ("attempts", Value::text(self.attempts.text())),
+            ("model", Value::text(self.requested_model())),
+            ("input_tokens", Value::number(self.facts.input)),
+            ("output_tokens", Value::number(self.facts.output)),
+            ("duration_ms", Value::Number(milliseconds(duration))),
+            ("first_byte_ms", Value::number(self.first_byte.map(milliseconds))),
+            ("revision", Value::Number(self.revision)),
+        ];
+        let message = [self.method.as_str(), " ", cut(self.uri.path()), ": ", outcome.label(), " ", status];
+        let at_us = self.started_at_us + u64::try_from(duration.as_micros()).unwrap_or_default();
+        log.write(self.worker, &Line { at_us, target: module_path!(), message: &message, fields: &fields });
     }
 
     fn record(&mut self, outcome: Outcome, duration: Duration) -> Option<Record> {
@@ -397,7 +400,7 @@ impl Account {
             streamed: self.streamed,
             request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             response_bytes: self.response_bytes,
-            method: self.method.as_str().into(),
+            method: self.method.clone(),
             path: cut(path).into(),
             revision: self.revision,
         })
@@ -407,8 +410,10 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let (outcome, duration) = (self.outcome(), self.started.elapsed());
-        if self.plane.log_requests {
-            self.log(outcome, duration);
+        if let Some(log) = &self.plane.log
+            && tracing::enabled!(tracing::Level::INFO)
+        {
+            self.log(log, outcome, duration);
         }
         let received = self.upload.as_ref().map_or(0, |upload| upload.bytes());
         if let (true, Some(endpoint)) = (self.streamed, &self.endpoint) {
@@ -420,6 +425,14 @@ impl Drop for Account {
             (self.plane.sink.0)(record);
         }
     }
+}
+
+/// A status in decimal digits; 0: none was sent.
+fn digits(status: u16, text: &mut [u8; 3]) -> &str {
+    let digit = |number: u16| b'0' + u8::try_from(number % 10).unwrap_or_default();
+    *text = [digit(status / 100), digit(status / 10), digit(status)];
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    if status == 0 { "0" } else { text }
 }
 
 /// At most [`PATH`] bytes of it.

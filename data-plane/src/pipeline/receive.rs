@@ -29,7 +29,7 @@ pub(super) struct Call {
     pub(super) websocket: Option<Result<Handshake, Refusal>>,
     /// Keeps the connection's idle clock from running.
     pub(super) busy: Busy,
-    pub(super) request_id: Arc<str>,
+    pub(super) request_id: request_id::Text,
     pub(super) now_ms: u64,
     /// Serves the connection: vendors' connections are those of this worker.
     pub(super) worker: usize,
@@ -50,8 +50,8 @@ impl Call {
         let (mut head, body) = request.into_parts();
         let busy = Presence::enter(presence, head.extensions.remove());
         let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        let account = Account::open(Arc::clone(&plane), id, now_us, started, &head);
-        let request_id = request_id::text(id).into();
+        let account = Account::open(Arc::clone(&plane), worker, id, now_us, started, &head);
+        let request_id = request_id::text(id);
         Self { plane, head, body: Some(body), account, websocket: None, busy, request_id, now_ms, worker }
     }
 }

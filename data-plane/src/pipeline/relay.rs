@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, Version};
+use http::{HeaderMap, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use super::account::{Account, Outcome};
@@ -24,6 +24,7 @@ use crate::dialect::facts::{Facts, Framing, Observer, Plan, Shape};
 use crate::error::{REQUEST_ID, Refusal};
 use crate::presence::Busy;
 use crate::runtime::provider::Provider;
+use crate::runtime::request_id;
 use crate::upstream::health::Flight;
 use crate::upstream::line::Answer;
 
@@ -72,7 +73,7 @@ struct Relay {
     account: Account,
     plane: Arc<Plane>,
     provider: Arc<Provider>,
-    request_id: Arc<str>,
+    request_id: request_id::Text,
     counted: Facts,
     /// Told how the answer ends.
     flight: Flight,
@@ -101,7 +102,7 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         &permit.endpoint,
         &provider,
     );
-    headers.insert(REQUEST_ID, id_value(&request_id));
+    headers.insert(REQUEST_ID, request_id.header());
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }
@@ -137,7 +138,7 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     let Call { head, mut account, busy, request_id, .. } = call;
     let http1 = head.version != Version::HTTP_2;
     let dialect = account.dialect();
-    let (status, mut headers, body) = refusal.render(dialect, &request_id, &id_value(&request_id), http1);
+    let (status, mut headers, body) = refusal.render(dialect, request_id.as_str(), &request_id.header(), http1);
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }
@@ -146,10 +147,6 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-pub(super) fn id_value(request_id: &str) -> HeaderValue {
-    HeaderValue::from_str(request_id).expect("a request id is plain ASCII")
 }
 
 /// A compressed answer cannot be read; it was not asked for, but some vendors send one.
@@ -240,7 +237,7 @@ impl Relay {
             return self.poll(context);
         }
         let dialect: Dialect = self.provider.template.dialect;
-        let mut event = refusal.fault(&self.request_id).event(dialect);
+        let mut event = refusal.fault(self.request_id.as_str()).event(dialect);
         if !self.observer.at_boundary() {
             // The event that broke off ends here, or it would swallow this one.
             event.splice(0..0, *b"\n\n");

@@ -98,7 +98,7 @@ pub(super) async fn open(mut call: Call, reply: Reply) -> Response<AnswerBody> {
     headers.remove(CONTENT_LENGTH);
     headers.remove(TRANSFER_ENCODING);
     handshake::switch(&mut headers);
-    headers.insert(REQUEST_ID, relay::id_value(&request_id));
+    headers.insert(REQUEST_ID, request_id.header());
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }

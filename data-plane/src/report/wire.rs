@@ -56,7 +56,7 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         streamed,
         request_bytes,
         response_bytes,
-        method: method.into(),
+        method: method.as_str().to_owned(),
         path: path.into(),
         revision,
     }

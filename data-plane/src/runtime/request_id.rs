@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::HeaderValue;
 use uuid::Uuid;
 
 /// Makes the ids of one connection's requests.
@@ -38,12 +39,30 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// `req_` and 26 characters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text([u8; 30]);
+
+impl Text {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("made of ASCII")
+    }
+
+    /// As a header carries it.
+    pub(crate) fn header(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.0).expect("a request id is plain ASCII")
+    }
+}
+
 mod wire {
     use uuid::Uuid;
 
-    /// `req_` and 26 characters.
-    pub(crate) fn text(id: Uuid) -> String {
-        proto::id::encode("req", id)
+    use super::Text;
+
+    pub(crate) fn text(id: Uuid) -> Text {
+        let mut text = *b"req_00000000000000000000000000";
+        text[4..].copy_from_slice(&proto::id::suffix(id));
+        Text(text)
     }
 }
 
@@ -66,6 +85,9 @@ mod tests {
                 assert!(ids.insert(id));
             }
         }
-        assert!(text(ids.pop_first().unwrap()).starts_with("req_01"));
+        let id = ids.pop_first().unwrap();
+        assert!(text(id).as_str().starts_with("req_01"));
+        assert_eq!(text(id).as_str(), proto::id::encode("req", id));
+        assert_eq!(text(id).header(), text(id).as_str());
     }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Gauges {
     pub(crate) upstreams: Vec<(Box<str>, usize, State)>,
     pub(crate) held_bytes: u64,
     pub(crate) held_bytes_limit: u64,
+    pub(crate) log_lines_dropped: u64,
     /// `None`: nothing is followed.
     pub(crate) link: Option<LinkGauges>,
     /// `None`: nothing is reported.
@@ -179,6 +180,8 @@ fn standing(text: &mut Text, gauges: &Gauges) {
     text.single("lockgate_held_bytes", "gauge", "Bytes that requests in flight hold.", gauges.held_bytes);
     let limit = gauges.held_bytes_limit;
     text.single("lockgate_held_bytes_limit", "gauge", "Above this, requests are refused.", limit);
+    let dropped = gauges.log_lines_dropped;
+    text.single("lockgate_log_lines_dropped_total", "counter", "Lines of the request log nobody took.", dropped);
 }
 
 fn following(text: &mut Text, link: &LinkGauges) {

@@ -210,6 +210,8 @@ impl Stand {
     pub async fn with(draft: Option<&Draft>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.gateway.listen = "127.0.0.1:0".parse().unwrap();
+        // Connections to vendors belong to a worker: with one, which of them is used does not depend on the machine.
+        config.gateway.workers = 1;
         config.admin.listen = Some("127.0.0.1:0".parse().unwrap());
         config.deadlines.drain = Duration::from_secs(5);
         change(&mut config);

@@ -47,7 +47,7 @@ async fn a_request_reaches_the_vendor_with_its_credential_and_nothing_of_ours() 
     assert_eq!(record.requested_model.as_deref(), Some("gpt-4"));
     assert_eq!(record.served_model.as_deref(), Some("gpt-4-0613"));
     assert_eq!((record.request_bytes, record.response_bytes), (17, 22));
-    assert_eq!((record.method.as_ref(), record.path.as_ref()), ("POST", "/v1/models/a%2Fb:c"));
+    assert_eq!((record.method.as_str(), record.path.as_ref()), ("POST", "/v1/models/a%2Fb:c"));
     assert_eq!((record.input_tokens, record.output_tokens, record.streamed, record.revision), (None, None, false, 7));
     assert!(record.admitted && record.first_byte_us.is_some_and(|first| first <= record.duration_us));
     stand.no_more_records();
