@@ -2,11 +2,11 @@
 """Runs every test there is and prints the totals: `make test`.
 
 The suites, in order: the console's checks, the Rust tests on both databases, the examples in the documentation
-comments, the console in a real browser, and the vendors' SDKs. A suite that fails does not stop the next one. Nothing
+comments, the console in a real browser, and the vendors' SDKs for Python and for Node. A suite that fails does not stop the next one. Nothing
 is skipped: what a suite needs and the machine lacks is installed where this runs as root, and otherwise named, with the
 command, before anything starts.
 
-    tests/run.py [SUITE ...]     console rust docs browser sdk; all of them by default
+    tests/run.py [SUITE ...]     console rust docs browser sdk node_sdk; all of them by default
 
 The last line is `N passed, N failed`, summed over the suites.
 """
@@ -71,7 +71,7 @@ def prepare(wanted):
         packages.append("python3-venv")
     if not shutil.which("cargo"):
         advice.append("Rust is missing: install rustup, see https://rustup.rs")
-    if {"console", "browser"} & set(wanted) and not (shutil.which("node") and shutil.which("npm")):
+    if {"console", "browser", "node_sdk"} & set(wanted) and not (shutil.which("node") and shutil.which("npm")):
         advice.append("Node 20 and npm are missing: install them with your package manager")
     if packages and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"installing {', '.join(packages)}", flush=True)
@@ -142,10 +142,7 @@ def browser():
     """the console in Chromium, against the running product"""
     built = binaries()
     code, output = run(["npm", "run", "--silent", "e2e"], cwd=ROOT / "web", env=dict(ENVIRONMENT, **built))
-    # node --test: `# pass 3` or, for people, `ℹ pass 3`
-    passed = sum(map(int, re.findall(r"^[#ℹ] pass (\d+)$", output, re.MULTILINE)))
-    failed = sum(map(int, re.findall(r"^[#ℹ] (?:fail|cancelled) (\d+)$", output, re.MULTILINE)))
-    return judge(code, passed, failed)
+    return judge(code, *node_totals(output))
 
 
 def sdk():
@@ -156,7 +153,13 @@ def sdk():
     return judge(code, count(lines, "passed"), count(lines, "failed") + count(lines, "errors?"))
 
 
-SUITES = {suite.__name__: suite for suite in [console, rust, docs, browser, sdk]}
+def node_sdk():
+    """the vendors' Node SDKs against the running product"""
+    code, output = run([ROOT / "tests/sdk/node/run.sh"], env=dict(ENVIRONMENT, **binaries()))
+    return judge(code, *node_totals(output))
+
+
+SUITES = {suite.__name__: suite for suite in [console, rust, docs, browser, sdk, node_sdk]}
 
 
 def binaries():
@@ -199,6 +202,13 @@ def run(command, cwd=ROOT, env=None):
         print(line, end="", flush=True)
         output.append(line)
     return process.wait(), "".join(output)
+
+
+def node_totals(output):
+    """What `node --test` says: `# pass 3` or, for people, `ℹ pass 3`."""
+    passed = sum(map(int, re.findall(r"^[#ℹ] pass (\d+)$", output, re.MULTILINE)))
+    failed = sum(map(int, re.findall(r"^[#ℹ] (?:fail|cancelled) (\d+)$", output, re.MULTILINE)))
+    return passed, failed
 
 
 def count(text, word):

@@ -8,7 +8,9 @@
 //! two segments or a reset, and to see the request before anything has tidied it.
 
 mod answer;
+mod realtime;
 mod vendor;
+mod websocket;
 mod wire;
 
 use std::{
@@ -356,6 +358,11 @@ async fn play(stream: &mut impl Socket, buffer: &mut BytesMut, answer: Answer) -
             Step::Close => {
                 wire::close(stream).await;
                 return Ok(Played::Closed);
+            }
+            Step::WebSocket(vendor) => {
+                let farewell = websocket::talk(stream, buffer, vendor).await?;
+                wire::close(stream).await;
+                return Ok(if farewell { Played::Closed } else { Played::Gone });
             }
             Step::Cut => {
                 wire::close(stream).await;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::{Request, Vendor, websocket};
+
 /// Holds an answer back until the test opens it.
 #[derive(Clone)]
 pub struct Gate(Arc<watch::Sender<bool>>);
@@ -41,6 +43,7 @@ pub(super) enum Step {
     Close,
     Cut,
     Reset,
+    WebSocket(Vendor),
 }
 
 #[derive(Clone)]
@@ -87,6 +90,13 @@ impl Answer {
     pub fn raw(bytes: impl Into<Bytes>) -> Self {
         let mut answer = Self::silence();
         answer.raw = Some(vec![Step::Bytes(bytes.into()), Step::Close]);
+        answer
+    }
+
+    /// Agrees to the request's WebSocket handshake and talks there as this vendor does.
+    pub fn websocket(request: &Request, vendor: Vendor) -> Self {
+        let mut answer = Self::silence();
+        answer.raw = Some(vec![Step::Bytes(websocket::agreement(request).into()), Step::WebSocket(vendor)]);
         answer
     }
 
@@ -198,10 +208,12 @@ impl Answer {
                 steps.push(Step::Bytes(head.into()));
                 let mut ends = true;
                 for piece in pieces {
-                    ends = !matches!(piece, Step::Hang | Step::Reset | Step::Cut | Step::Close);
+                    ends = !matches!(piece, Step::Hang | Step::Reset | Step::Cut | Step::Close | Step::WebSocket(_));
                     steps.push(match piece {
                         Step::Bytes(bytes) => Step::Bytes(chunk(&bytes)),
-                        Step::Wait(_) | Step::Hang | Step::Close | Step::Cut | Step::Reset => piece,
+                        Step::Wait(_) | Step::Hang | Step::Close | Step::Cut | Step::Reset | Step::WebSocket(_) => {
+                            piece
+                        }
                     });
                 }
                 if ends {

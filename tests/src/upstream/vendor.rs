@@ -310,6 +310,9 @@ impl Vendor {
                 return Err(Box::new(self.bad_credential()));
             }
         }
+        if self.speaks_websocket(request.path()) && request.header("upgrade").is_some() {
+            return Ok(Answer::websocket(request, self));
+        }
         let refuse = |status: u16, message: &str| Err(Box::new(self.error(status, message)));
         let body = request.json();
         match self {
