@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod benchmark;
 mod edge_tls;
 mod errors;
 mod first_request;

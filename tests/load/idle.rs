@@ -3,15 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    connection::Connection,
     results::{MEBIBYTE, Metric, Results, Target},
     subject::{FEW, Ground, Kind, Node, Subject},
 };
 
 /// Until whatever start-up left behind has settled.
 const SETTLE: Duration = Duration::from_millis(1_500);
-const POLL: Duration = Duration::from_micros(500);
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const MEMORY: Metric = Metric::new("idle", "memory with 10 endpoints", "MiB", Target::AtMost(16.0));
 const FIRST: Metric = Metric::new("idle", "start to first answer", "ms", Target::AtMost(50.0));
@@ -32,8 +29,8 @@ pub(crate) async fn measure(ground: &Ground, kind: Kind, results: &mut Results) 
         Kind::Lockgate => {
             let mut node = Node::prepare(ground, FEW)?;
             let start = Instant::now();
-            let subject = node.subject(ground, FEW, &[])?;
-            answered(&subject).await?;
+            let mut subject = node.subject(ground, FEW, &[])?;
+            subject.answers().await?;
             results.add(&FIRST, kind, start.elapsed().as_secs_f64() * 1e3);
             tokio::time::sleep(SETTLE).await;
             if let Some(process) = &subject.process {
@@ -42,23 +39,10 @@ pub(crate) async fn measure(ground: &Ground, kind: Kind, results: &mut Results) 
             // Killed: what it needs is on the disk by now.
             node.feeder = subject.end();
             let start = Instant::now();
-            let subject = node.subject(ground, FEW, &[])?;
-            answered(&subject).await?;
+            let mut subject = node.subject(ground, FEW, &[])?;
+            subject.answers().await?;
             results.add(&AGAIN, kind, start.elapsed().as_secs_f64() * 1e3);
         }
     }
     Ok(())
-}
-
-async fn answered(subject: &Subject) -> anyhow::Result<()> {
-    let request = subject.request(0, "/v1/chat/completions", &crate::subject::chat(false));
-    let start = Instant::now();
-    loop {
-        let asked = async { Connection::open(subject.address).await?.exchange(&request).await };
-        match asked.await {
-            Ok(_) => return Ok(()),
-            Err(error) if start.elapsed() > PATIENCE => return Err(error),
-            Err(_) => tokio::time::sleep(POLL).await,
-        }
-    }
 }

@@ -37,9 +37,13 @@ mod upstream;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde_json::json;
-use tokio::{runtime, task::LocalSet};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
 
 use self::{
     feeder::configuration::Size,
@@ -88,7 +92,12 @@ async fn measure(mut options: Options, cores: Cores) -> anyhow::Result<()> {
     let (_upstream, address) = Process::of_ours(&warden, cores, Core::Rest, &[], &["upstream"])?;
     let ground = Ground { warden, cores, upstream: address.parse()?, lockgate, folder: tempfile::tempdir()? };
     let mut results = Results::default();
-    let measured = scenarios(&ground, &options, &mut results).await;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let measured = tokio::select! {
+        measured = scenarios(&ground, &options, &mut results) => measured,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
+        _ = terminated.recv() => Err(anyhow!("told to stop")),
+    };
     // What there is by now is shown even if the rest failed.
     if !results.rows.is_empty() {
         print!("{}", report::text(&results, &options.subjects, &machine));

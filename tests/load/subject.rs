@@ -112,7 +112,9 @@ impl Subject {
             if start.elapsed() > START {
                 return Err(error).with_context(|| format!("{} does not answer", self.kind.name()));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // The first moments are what start-up is timed by.
+            let pause = if start.elapsed() < Duration::from_secs(1) { 1 } else { 50 };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
@@ -174,11 +176,11 @@ impl Node {
         let (feeder, line) = Process::of_ours(&ground.warden, ground.cores, Core::Rest, &[], &arguments)?;
         let (link, token) = line.split_once(' ').context("an address and a token")?;
         fs::write(folder.join("token"), token)?;
-        let address = ::tests::process::free_address();
+        let (address, admin) = (::tests::process::free_address(), ::tests::process::free_address());
         // Patient with clients that say nothing: how many there can be is measured, not how soon they are turned away.
         let config = format!(
             "[gateway]\nlisten = \"{address}\"\nname = \"load\"\n[link]\naddress = \"{link}\"\ntoken_file = \"{}\"\n\
-             [store]\ndata_dir = \"{}\"\n[admin]\nlisten = \"\"\n\
+             [store]\ndata_dir = \"{}\"\n[admin]\nlisten = \"{admin}\"\n\
              [deadlines]\nfirst_byte = \"10m\"\nhead = \"10m\"\nkeep_alive = \"10m\"\n[log]\nrequests = true\n",
             folder.join("token").display(),
             folder.join("data").display(),
