@@ -1,4 +1,5 @@
-//! Large bodies, up and down: what a megabyte costs, how fast they pass, and what is held of them while nobody takes them.
+//! Large bodies, up and down: what a megabyte costs, how fast they pass, and what is held of them while nobody takes
+//! them.
 
 use std::{
     cell::Cell,

@@ -1,9 +1,10 @@
-//! What the data plane costs: CPU, latency and memory, against going direct, against a bare pass-through (the floor) and
-//! against nginx, all in one run. `docs/guide/performance.md` says how to read it.
+//! What the data plane costs: CPU, latency and memory, against going direct, against a bare pass-through (the floor)
+//! and against nginx, all in one run. `docs/guide/performance.md` says how to read it.
 //!
 //! What is measured is a process of its own on a core of its own; the client, the upstream and the control plane share
 //! another. Subjects take turns, so that whatever else the machine does falls on all of them, and the result is the
-//! ratio. Everything is bounded in time and in count. It measures and judges nothing: the exit code is about the harness.
+//! ratio. Everything is bounded in time and in count. It measures and judges nothing: the exit code is about the
+//! harness.
 #![allow(
     clippy::print_stdout,
     clippy::cast_precision_loss,

@@ -110,7 +110,7 @@ pub(crate) fn help() -> String {
         text.push_str(&format!("                      {:<14}{}\n", scenario.name(), scenario.purpose()));
     }
     text.push_str(
-        "--subjects A,B      of direct, floor, nginx, lockgate; and floor-again, direct-again, which measure the harness\n\
+        "--subjects A,B      of direct, floor, nginx, lockgate; floor-again and direct-again measure the harness\n\
          --endpoints N       endpoints of the configuration (1000)\n\
          --keys N            keys of the configuration (100000; 1000000 where instructions are counted)\n\
          --seconds N         of one measurement (5)\n\

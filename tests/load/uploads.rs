@@ -1,4 +1,5 @@
-//! Whether large bodies on their way in hold up small streams: the same streams without and with ten uploads beside them.
+//! Whether large bodies on their way in hold up small streams: the same streams without and with ten uploads beside
+//! them.
 
 use std::{
     cell::Cell,

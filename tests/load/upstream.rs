@@ -27,7 +27,12 @@ pub(crate) const PIECE: usize = 224;
 static ANSWER: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let body = |text: &str| {
         format!(
-            r#"{{"id":"chatcmpl-load","object":"chat.completion","created":1700000000,"model":"gpt-4o-2024-08-06","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":211,"completion_tokens":190,"total_tokens":401,"prompt_tokens_details":{{"cached_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0}}}}}}"#
+            "{{\"id\":\"chatcmpl-load\",\"object\":\"chat.completion\",\"created\":1700000000,\
+             \"model\":\"gpt-4o-2024-08-06\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\
+             \"content\":\"{text}\",\"refusal\":null}},\"logprobs\":null,\"finish_reason\":\"stop\"}}],\
+             \"usage\":{{\"prompt_tokens\":211,\"completion_tokens\":190,\"total_tokens\":401,\
+             \"prompt_tokens_details\":{{\"cached_tokens\":0}},\
+             \"completion_tokens_details\":{{\"reasoning_tokens\":0}}}}}}"
         )
     };
     let body = body(&"x".repeat(WHOLE - body("").len()));
@@ -39,8 +44,8 @@ const BEFORE: &str = r#"{"model":"gpt-4o-2024-08-06","data":[{"b64_json":""#;
 const AFTER: &str = r#""}],"usage":{"input_tokens":50,"output_tokens":4160,"total_tokens":4210}}"#;
 static FILLER: [u8; 64 << 10] = [b'x'; 64 << 10];
 
-const STREAM_HEAD: &[u8] =
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
+const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
+      transfer-encoding: chunked\r\n\r\n";
 
 /// One chunk with one event.
 static EVENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
