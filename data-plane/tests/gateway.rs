@@ -9,6 +9,8 @@ mod answers;
 mod crowd;
 #[path = "gateway/edge.rs"]
 mod edge;
+#[path = "gateway/exact.rs"]
+mod exact;
 #[path = "gateway/fixture.rs"]
 mod fixture;
 #[path = "gateway/keys.rs"]

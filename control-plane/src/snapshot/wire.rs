@@ -381,7 +381,7 @@ mod tests {
         }))
         .unwrap();
         let proxy: ProxySpec = serde_json::from_value(json!({
-            "context": "/two", "security": {"apiKey": {"locations": [{"in": "header", "name": "Authorization",
+            "context": "/two", "realtime": false, "compression": "passThrough", "security": {"apiKey": {"locations": [{"in": "header", "name": "Authorization",
             "prefix": "Bearer "}]}}, "routing": {"strategy": "leastPending"},
         }))
         .unwrap();
