@@ -116,10 +116,7 @@ impl Scanner {
                 State::Done | State::Lost => return,
                 State::SkipText | State::SkipInnerText => rest = self.skip_text(rest, sink),
                 State::Text | State::InName => rest = self.take_text(pointers, rest, sink),
-                State::Skip => {
-                    rest = after;
-                    self.skip(byte, sink);
-                }
+                State::Skip => rest = self.skip(rest, sink),
                 State::Word | State::SkipWord if !is_end_of_word(byte) => {
                     rest = after;
                     if self.state == State::Word {
@@ -261,8 +258,14 @@ impl Scanner {
         while let Some(offset) = memchr::memchr2(b'"', b'\\', &bytes[from..]) {
             let index = from + offset;
             if bytes[index] == b'"' {
-                self.keep(&bytes[from..index]);
-                self.end_text(pointers, sink);
+                if self.state == State::InName && !self.escaped && !self.overlong && self.text.is_empty() {
+                    // The whole name lies in this piece.
+                    let place = self.child(pointers, &bytes[from..index]);
+                    self.named(place);
+                } else {
+                    self.keep(&bytes[from..index]);
+                    self.end_text(pointers, sink);
+                }
                 return &bytes[index + 1..];
             }
             self.escaped = true;
@@ -287,9 +290,8 @@ impl Scanner {
             None => std::str::from_utf8(&self.text).ok(),
         };
         if self.state == State::InName {
-            let object = self.path[self.depth.saturating_sub(1)];
-            self.place = text.and_then(|text| pointers.child(object, text.as_bytes()));
-            self.state = State::Colon;
+            let place = text.and_then(|text| self.child(pointers, text.as_bytes()));
+            self.named(place);
             return;
         }
         if let (Some(place), Some(text)) = (self.place, text) {
@@ -298,6 +300,16 @@ impl Scanner {
             }
         }
         self.behind(sink);
+    }
+
+    fn child(&self, pointers: &Pointers, name: &[u8]) -> Option<Place> {
+        pointers.child(self.path[self.depth.saturating_sub(1)], name)
+    }
+
+    /// A name has ended; what it stands for comes next.
+    fn named(&mut self, place: Option<Place>) {
+        self.place = place;
+        self.state = State::Colon;
     }
 
     fn word(&mut self, pointers: &Pointers, sink: &mut impl Sink) {
@@ -309,18 +321,26 @@ impl Scanner {
         }
     }
 
-    fn skip(&mut self, byte: u8, sink: &mut impl Sink) {
-        match byte {
-            b'"' => self.state = State::SkipInnerText,
-            b'{' | b'[' => self.skipped += 1,
-            b'}' | b']' => {
-                self.skipped -= 1;
-                if self.skipped == 0 {
-                    self.behind(sink);
+    /// Steps on in what nobody asked for, to behind its end, the beginning of a text in it, or the end of the piece.
+    fn skip<'a>(&mut self, bytes: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+        for (index, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'"' => {
+                    self.state = State::SkipInnerText;
+                    return &bytes[index + 1..];
                 }
+                b'{' | b'[' => self.skipped += 1,
+                b'}' | b']' => {
+                    self.skipped -= 1;
+                    if self.skipped == 0 {
+                        self.behind(sink);
+                        return &bytes[index + 1..];
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
+        &[]
     }
 }
 

@@ -39,15 +39,15 @@ where
     let service = {
         let (presence, plane, switched) = (Arc::clone(presence), Arc::clone(&plane), Arc::clone(&switched));
         service_fn(move |request: Request<Incoming>| {
-            let answer = pipeline::serve(Arc::clone(&plane), Arc::clone(&presence), request);
-            let switched = Arc::clone(&switched);
-            async move {
-                let mut answer = answer.await;
+            let (plane, presence, switched) = (Arc::clone(&plane), Arc::clone(&presence), Arc::clone(&switched));
+            // Boxed, so that a connection that waits for its next request does not pay for the size of one.
+            Box::pin(async move {
+                let mut answer = pipeline::serve(plane, presence, request).await;
                 if let Some(tunnel) = answer.body_mut().take_tunnel() {
                     *switched.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
                 }
                 Ok::<_, Infallible>(answer)
-            }
+            })
         })
     };
     presence.opens();

@@ -58,9 +58,9 @@ where
             *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&taking));
             let mut request = request;
             request.extensions_mut().insert(Arc::clone(&taking));
-            let answer = pipeline::serve(Arc::clone(&plane), Arc::clone(&presence), request);
+            let (plane, presence) = (Arc::clone(&plane), Arc::clone(&presence));
             async move {
-                let answer = answer.await;
+                let answer = pipeline::serve(plane, presence, request).await;
                 taking.offered();
                 Ok::<_, Infallible>(answer)
             }

@@ -1,17 +1,10 @@
 //! Which headers pass. To the vendor goes a new map; from the vendor comes what it sent, less what ends here.
 
-use http::header::{
-    ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::runtime::endpoint::{Compression, Endpoint};
 use crate::runtime::provider::Provider;
-
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// The tokens of `Connection`, which name what else ends here.
 pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -19,41 +12,36 @@ pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// RFC 9110 section 7.6.1 and what came before it.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &PROXY_AUTHENTICATE,
-        &PROXY_AUTHORIZATION,
-        &TE,
-        &TRAILER,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-    ]
-    .contains(&name)
-        || name.as_str() == "http2-settings"
-}
-
-/// Says who the client is, or where it came from: nothing a vendor needs, and nothing a stranger's word counts for.
-fn is_forwarding(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    *name == FORWARDED
-        || *name == VIA
-        || text.starts_with("x-forwarded-")
-        || [
-            "x-real-ip",
-            "x-client-ip",
-            "x-cluster-client-ip",
-            "x-original-forwarded-for",
-            "x-original-url",
-            "x-rewrite-url",
-            "true-client-ip",
-            "cf-connecting-ip",
-            "fastly-client-ip",
-        ]
-        .contains(&text)
+/// Whether a header of a request ends here, whatever the endpoint: it is about one hop (RFC 9110 section 7.6.1 and what
+/// came before it), or about us, or says who the client is or where it came from, which is nothing a vendor needs and
+/// nothing a stranger's word counts for.
+#[expect(clippy::match_same_arms, reason = "one arm for each reason")]
+fn is_ours(name: &str) -> bool {
+    match name {
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings" => true,
+        "host" | "expect" | "cookie" => true,
+        "forwarded"
+        | "via"
+        | "x-real-ip"
+        | "x-client-ip"
+        | "x-cluster-client-ip"
+        | "x-original-forwarded-for"
+        | "x-original-url"
+        | "x-rewrite-url"
+        | "true-client-ip"
+        | "cf-connecting-ip"
+        | "fastly-client-ip" => true,
+        name => name.starts_with("x-") && (name.starts_with("x-forwarded-") || name.starts_with("x-lockgate-")),
+    }
 }
 
 /// Names that servers behind a CGI-like bridge would take for another: `X_API_KEY` beside `X-API-Key`.
@@ -72,15 +60,10 @@ pub(super) fn outbound(headers: &HeaderMap, endpoint: &Endpoint, provider: &Prov
     out.insert(HOST, provider.upstream.authority.clone());
     let nominates = headers.contains_key(CONNECTION);
     for (name, value) in headers {
-        let ends_here = *name == HOST
-            || *name == EXPECT
+        let ends_here = is_ours(name.as_str())
             || (*name == ACCEPT_ENCODING && endpoint.compression == Compression::Identity)
-            || *name == COOKIE
             || (*name == CONTENT_LENGTH && !sized)
-            || is_hop_by_hop(name)
-            || is_forwarding(name)
             || endpoint.stripped_headers.contains(name)
-            || name.as_str().starts_with("x-lockgate-")
             || is_disguised(name.as_str(), &endpoint.stripped_headers)
             || (nominates && nominated(headers).any(|token| token.eq_ignore_ascii_case(name.as_str())));
         if !ends_here {
@@ -103,30 +86,47 @@ pub(super) fn outbound(headers: &HeaderMap, endpoint: &Endpoint, provider: &Prov
 
 /// Takes out of a vendor's head what ends here.
 pub(super) fn inbound(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = nominated(headers).filter_map(|token| token.parse().ok()).collect();
+    // Most heads have nothing of it, and looking is cheaper than removing. Only `Connection` could name more.
+    if headers.keys().any(|name| is_theirs(name.as_str())) {
+        remove(headers);
+    }
+}
+
+/// Whether a header of an answer ends here.
+fn is_theirs(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "set-cookie"
+            | "set-cookie2"
+            | "alt-svc"
+    )
+}
+
+fn remove(headers: &mut HeaderMap) {
+    let ours = headers.keys().filter(|name| is_theirs(name.as_str())).cloned();
+    let named = nominated(headers).filter_map(|token| token.parse().ok());
+    let ends: Vec<HeaderName> = ours.chain(named).collect();
     // Two statements of one length: the chunks are what was read.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    let fixed = [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        SET_COOKIE,
-        ALT_SVC,
-    ];
-    for name in fixed.into_iter().chain([HeaderName::from_static("set-cookie2")]).chain(named) {
+    for name in ends {
         headers.remove(name);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -167,5 +167,127 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["retry-after", "x-request-id"]);
+    }
+
+    /// Names that end somewhere, and such as only look like them.
+    fn names() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+        let names = prop::sample::select(vec![
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "http2-settings",
+            "host",
+            "expect",
+            "cookie",
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-client-ip",
+            "x-cluster-client-ip",
+            "x-original-forwarded-for",
+            "x-original-url",
+            "x-rewrite-url",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "fastly-client-ip",
+            "x-forwarded-for",
+            "x-forwarded-",
+            "x-lockgate-x",
+            "x-forwarded",
+            "x-lockgate",
+            "x-realip",
+            "set-cookie",
+            "set-cookie2",
+            "set-cookie3",
+            "alt-svc",
+            "date",
+            "content-type",
+            "content-length",
+            "x-request-id",
+            "retry-after",
+            "hosts",
+            "tea",
+            "vias",
+            "x-nominated",
+        ]);
+        let values = prop::sample::select(vec!["x", "close", "x-nominated, date", "5", "chunked"]);
+        prop::collection::vec((names, values), 0..12)
+    }
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    /// The rule as a list: slower, and easier to compare with its source.
+    fn ends_by_the_book(name: &str) -> bool {
+        let hop = [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "http2-settings",
+        ];
+        let origin = [
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-client-ip",
+            "x-cluster-client-ip",
+            "x-original-forwarded-for",
+            "x-original-url",
+            "x-rewrite-url",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "fastly-client-ip",
+        ];
+        let prefixes = ["x-forwarded-", "x-lockgate-"];
+        hop.contains(&name)
+            || origin.contains(&name)
+            || ["host", "expect", "cookie"].contains(&name)
+            || prefixes.iter().any(|prefix| name.starts_with(prefix))
+    }
+
+    proptest! {
+        #[test]
+        fn what_ends_here_is_what_the_lists_say(fields in names()) {
+            for (name, _) in fields {
+                prop_assert_eq!(is_ours(name), ends_by_the_book(name), "{}", name);
+            }
+        }
+
+        #[test]
+        fn looking_first_removes_the_same(fields in names()) {
+            let (mut quick, mut thorough) = (map(&fields), map(&fields));
+            inbound(&mut quick);
+            let named: Vec<HeaderName> = nominated(&thorough).filter_map(|token| token.parse().ok()).collect();
+            if thorough.contains_key(TRANSFER_ENCODING) {
+                thorough.remove(CONTENT_LENGTH);
+            }
+            for name in [
+                "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer",
+                "transfer-encoding", "upgrade", "set-cookie", "set-cookie2", "alt-svc",
+            ] {
+                thorough.remove(name);
+            }
+            for name in named {
+                thorough.remove(name);
+            }
+            prop_assert_eq!(quick, thorough);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Writes a record as a message. Exhaustive: a field that is forgotten here does not compile.
 
+use bytes::Bytes;
 use proto::usage::{Outcome as WireOutcome, UsageRecord};
 use uuid::Uuid;
 
@@ -33,12 +34,16 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         path,
         revision,
     } = record;
+    // One allocation for all ids.
+    let mut ids = [id, endpoint_id, api_key_id, provider_id.unwrap_or_default()].map(Uuid::into_bytes).concat();
+    ids.truncate(if provider_id.is_some() { 64 } else { 48 });
+    let mut ids = Bytes::from(ids);
     UsageRecord {
-        id: bytes_of(id),
+        id: ids.split_to(16),
         started_at_us,
-        endpoint_id: bytes_of(endpoint_id),
-        provider_id: provider_id.map(bytes_of).unwrap_or_default(),
-        api_key_id: bytes_of(api_key_id),
+        endpoint_id: ids.split_to(16),
+        api_key_id: ids.split_to(16),
+        provider_id: ids,
         admitted,
         outcome: self::outcome(outcome).into(),
         refusal: refusal.unwrap_or_default().to_owned(),
@@ -60,10 +65,6 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         path: path.into(),
         revision,
     }
-}
-
-fn bytes_of(id: Uuid) -> bytes::Bytes {
-    id.into_bytes().to_vec().into()
 }
 
 fn outcome(outcome: Outcome) -> WireOutcome {
