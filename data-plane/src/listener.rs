@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,10 +66,17 @@ impl Listener {
             () = accept(&socket, &workers, &plane, &register, &permits, &tasks, &streams) => {}
             () = stop.cancelled() => {}
         }
-        drop(socket);
+        plane.draining.store(true, Ordering::Relaxed);
+        // Whoever is connected already counts on an answer: closing would reset what waits in the kernel's queue.
+        if let Ok(socket) = socket.into_std() {
+            while let (Ok(permit), Ok((stream, _))) = (Arc::clone(&permits).try_acquire_owned(), socket.accept()) {
+                if stream.set_nonblocking(true).is_ok() {
+                    begin(stream, permit, &workers, &plane, &register, &tasks, &streams);
+                }
+            }
+        }
         tasks.close();
         streams.close();
-        plane.draining.store(true, Ordering::Relaxed);
         register.enter(Stage::Draining);
         if timeout(plane.deadlines.drain, tasks.wait()).await.is_err() {
             plane.ending.store(true, Ordering::Relaxed);
@@ -106,26 +113,42 @@ async fn accept(
                 continue;
             }
         };
-        // Only a wish: a connection without it still works.
-        let _ = stream.set_nodelay(true);
-        let place = workers.place();
-        let presence = Register::arrive(register, place.worker());
-        let (plane, streams) = (Arc::clone(plane), streams.clone());
-        let serve = async move {
-            plane.metrics.connections.increase();
-            // Leaves the reactor it was accepted on for the worker's own.
-            match stream.into_std().and_then(TcpStream::from_std) {
-                Ok(stream) => connection::serve(stream, presence, Arc::clone(&plane), streams).await,
-                Err(error) => {
-                    presence.leave();
-                    tracing::warn!(error = %error, "cannot serve a connection");
-                }
-            }
-            plane.metrics.connections.decrease();
-            drop(permit);
-        };
-        place.spawn(tasks, serve);
+        // Leaves the reactor it was accepted on for the worker's own.
+        match stream.into_std() {
+            Ok(stream) => begin(stream, permit, workers, plane, register, tasks, streams),
+            Err(error) => tracing::warn!(error = %error, "cannot serve a connection"),
+        }
     }
+}
+
+/// Gives a connection to a worker.
+fn begin(
+    stream: std::net::TcpStream,
+    permit: OwnedSemaphorePermit,
+    workers: &Workers,
+    plane: &Arc<Plane>,
+    register: &Arc<Register>,
+    tasks: &TaskTracker,
+    streams: &TaskTracker,
+) {
+    // Only a wish: a connection without it still works.
+    let _ = stream.set_nodelay(true);
+    let place = workers.place();
+    let presence = Register::arrive(register, place.worker());
+    let (plane, streams) = (Arc::clone(plane), streams.clone());
+    let serve = async move {
+        plane.metrics.connections.increase();
+        match TcpStream::from_std(stream) {
+            Ok(stream) => connection::serve(stream, presence, Arc::clone(&plane), streams).await,
+            Err(error) => {
+                presence.leave();
+                tracing::warn!(error = %error, "cannot serve a connection");
+            }
+        }
+        plane.metrics.connections.decrease();
+        drop(permit);
+    };
+    place.spawn(tasks, serve);
 }
 
 /// HTTP/1.1 over any transport.

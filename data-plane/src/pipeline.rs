@@ -27,7 +27,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwapOption;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use self::account::Sink;
@@ -36,7 +36,7 @@ pub(crate) use self::relay::AnswerBody;
 use crate::config::{Deadlines, Limits};
 use crate::error::Refusal;
 use crate::limit::{Budget, KeyCounts};
-use crate::presence::Presence;
+use crate::presence::{Presence, Stage};
 use crate::request_log::RequestLog;
 use crate::runtime::Runtime;
 use crate::telemetry::Metrics;
@@ -71,6 +71,7 @@ pub(crate) async fn serve(
     presence: Arc<Presence>,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
+    let http1 = request.version() != Version::HTTP_2;
     let mut call = Call::begin(plane, &presence, request);
     let answered = answer(&mut call).await;
     let upgrade = call.websocket.is_some();
@@ -84,6 +85,9 @@ pub(crate) async fn serve(
         let names_upgrade = response.headers().contains_key(UPGRADE);
         let close = HeaderValue::from_static(if names_upgrade { "close, upgrade" } else { "close" });
         response.headers_mut().insert(CONNECTION, close);
+    } else if http1 && !upgrade && presence.stage() >= Stage::Draining {
+        // The next request goes to another node.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -157,7 +157,10 @@ impl Presence {
 
 /// Whether the client takes its answer, on a stream of its own: the answer tells when it was asked for more.
 #[derive(Debug, Default)]
-pub(crate) struct Taking(Mutex<Option<Instant>>);
+pub(crate) struct Taking {
+    since: Mutex<Option<Instant>>,
+    waker: AtomicWaker,
+}
 
 impl Taking {
     /// A piece, or the head, is there to be taken.
@@ -176,7 +179,17 @@ impl Taking {
     }
 
     fn since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task that carries the stream.
+    pub(crate) fn driven_by(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Has it look around.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
     }
 }
 

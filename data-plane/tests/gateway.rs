@@ -21,6 +21,8 @@ mod limits;
 mod metrics;
 #[path = "gateway/passing.rs"]
 mod passing;
+#[path = "gateway/pressure.rs"]
+mod pressure;
 #[path = "gateway/stopping.rs"]
 mod stopping;
 #[path = "gateway/tls.rs"]

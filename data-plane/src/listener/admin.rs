@@ -141,6 +141,7 @@ fn gauges(plane: &Plane, surroundings: Option<&Surroundings>) -> Gauges {
         ready: runtime.is_some() && !plane.draining.load(Ordering::Relaxed),
         revision: runtime.map(Runtime::revision),
         upstreams: named.filter_map(seen).collect(),
+        retries_denied: plane.upstreams.allowance.denied(),
         held_bytes: plane.budget.held(),
         held_bytes_limit: plane.budget.limit(),
         log_lines_dropped: plane.log.as_ref().map_or(0, RequestLog::dropped),

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::close::Close;
+use super::watch::GRACE;
 use super::{http1, http2};
 use crate::pipeline::Plane;
 use crate::presence::{Presence, Stage};
@@ -115,14 +117,16 @@ impl First {
     }
 }
 
-/// `None`: the node stops before that.
+/// `None`: the node stops, and nothing came in the time that is left then.
 async fn until_draining<T>(presence: &Presence, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
     let draining = poll_fn(|context| {
         presence.driven_by(context.waker());
         if presence.stage() >= Stage::Draining { Poll::Ready(()) } else { Poll::Pending }
     });
     tokio::select! {
-        output = future => Some(output),
-        () = draining => None,
+        output = &mut future => return Some(output),
+        () = draining => {}
     }
+    timeout(GRACE, future).await.ok()
 }

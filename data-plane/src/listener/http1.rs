@@ -55,7 +55,8 @@ where
     let mut connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut watch = Watch::new();
     let late = poll_fn(|context| {
-        if watch.drains(presence, context) {
+        // Where nothing is under way, hyper would close at once; an answer says by itself that it is the last.
+        if watch.drains(presence, context) && presence.is_busy() {
             Pin::new(&mut connection).graceful_shutdown();
         }
         if Pin::new(&mut connection).poll(context).is_ready() {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,9 +36,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (limits, deadlines) = (&plane.limits, &plane.deadlines);
-    let next = Arc::new(Mutex::new(None));
-    let mut builder =
-        http2::Builder::new(Streams { tasks: streams, plane: Arc::clone(&plane), next: Arc::clone(&next) });
+    let (next, open) = (Arc::new(Mutex::new(None)), Open::default());
+    let mut builder = http2::Builder::new(Streams {
+        tasks: streams,
+        plane: Arc::clone(&plane),
+        open: open.clone(),
+        next: Arc::clone(&next),
+    });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
@@ -75,6 +79,10 @@ where
         if watch.drains(presence, context) {
             connection.as_mut().graceful_shutdown();
             farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
+        }
+        if watch.is_ending() {
+            // Streams have tasks of their own; each says farewell by itself.
+            open.wake_all();
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             let close = |error: hyper::Error| if error.is_timeout() { Close::Ping } else { Close::Protocol };
@@ -122,6 +130,7 @@ where
 struct Streams {
     tasks: TaskTracker,
     plane: Arc<Plane>,
+    open: Open,
     /// Of the stream whose task comes next: hyper asks for an answer, then for a task that carries it.
     next: Arc<Mutex<Option<Arc<Taking>>>>,
 }
@@ -134,11 +143,40 @@ where
         let taking = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
         match taking {
             Some(taking) => {
+                self.open.add(&taking);
                 let carrier = Carrier { future: Box::pin(future), taking, plane: Arc::clone(&self.plane), sleep: None };
                 self.tasks.spawn(carrier)
             }
             None => self.tasks.spawn(future),
         };
+    }
+}
+
+/// The streams that are open, or were a moment ago.
+#[derive(Clone, Default)]
+struct Open(Arc<Mutex<Vec<Weak<Taking>>>>);
+
+impl Open {
+    fn add(&self, taking: &Arc<Taking>) {
+        let mut open = self.lock();
+        if open.len() == open.capacity() {
+            open.retain(|taking| taking.strong_count() > 0);
+        }
+        open.push(Arc::downgrade(taking));
+    }
+
+    /// Each once.
+    fn wake_all(&self) {
+        for taking in std::mem::take(&mut *self.lock()) {
+            if let Some(taking) = taking.upgrade() {
+                taking.wake();
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Taking>>> {
+        // A list is whole after every statement: a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,6 +194,7 @@ impl<F: Future<Output = ()>> Future for Carrier<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        this.taking.driven_by(context.waker());
         if this.future.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }

@@ -177,6 +177,10 @@ impl Relay {
         if let Some(piece) = self.peeked.take() {
             return self.hand_on(piece);
         }
+        if self.plane.ending.load(Ordering::Relaxed) {
+            // Also where the vendor never pauses.
+            return self.fail(Outcome::Drained, Refusal::Draining, context);
+        }
         match self.answer.poll_data(context) {
             Poll::Ready(Some(Ok(_))) if self.clock.is_over() => self.out_of_time(context),
             Poll::Ready(Some(Ok(piece))) => {
@@ -193,20 +197,15 @@ impl Relay {
                 self.fail(Outcome::UpstreamBroken, Refusal::UpstreamBroken, context)
             }
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                if self.plane.ending.load(Ordering::Relaxed) {
-                    return self.fail(Outcome::Drained, Refusal::Draining, context);
+            Poll::Pending => match self.clock.poll_late(context) {
+                Poll::Ready(Late::Deadline) => self.out_of_time(context),
+                Poll::Ready(Late::Patience) => {
+                    self.flight.died();
+                    self.account.caused("no further piece in time");
+                    self.fail(Outcome::UpstreamBroken, Refusal::UpstreamSilent, context)
                 }
-                match self.clock.poll_late(context) {
-                    Poll::Ready(Late::Deadline) => self.out_of_time(context),
-                    Poll::Ready(Late::Patience) => {
-                        self.flight.died();
-                        self.account.caused("no further piece in time");
-                        self.fail(Outcome::UpstreamBroken, Refusal::UpstreamSilent, context)
-                    }
-                    Poll::Pending => Poll::Pending,
-                }
-            }
+                Poll::Pending => Poll::Pending,
+            },
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Gauges {
     pub(crate) revision: Option<u64>,
     /// Of each provider that has had a connection: its name, how many are idle, how its breaker stands.
     pub(crate) upstreams: Vec<(Box<str>, usize, State)>,
+    /// Attempts that were not made because too many had been.
+    pub(crate) retries_denied: u64,
     pub(crate) held_bytes: u64,
     pub(crate) held_bytes_limit: u64,
     pub(crate) log_lines_dropped: u64,
@@ -124,6 +126,8 @@ impl Metrics {
                 text.sample(name, labels, meters.attempts(result));
             }
         }
+        let help = "Further attempts that the node's share of retries had no room for.";
+        text.single("lockgate_retries_denied_total", "counter", help, gauges.retries_denied);
         let name = "lockgate_upstream_connections_open";
         text.family(name, "gauge", "Connections to vendors, idle ones included.");
         for (provider, meters) in &providers {

@@ -14,7 +14,7 @@ use prost::Message;
 use proto::config::{self, Entry, Kind, endpoint, key_location, template};
 use proto::token::{self, TokenKind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -403,6 +403,14 @@ impl Vendor {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
+    /// One with small receive buffers.
+    pub fn narrow() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self { listener: socket.listen(64).unwrap() }
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }
@@ -528,4 +536,11 @@ impl Stand {
     pub fn taken_record(&mut self) -> Option<Record> {
         self.records.try_recv().ok()
     }
+}
+
+/// A client's connection with a small receive buffer.
+pub async fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket.connect(address).await.unwrap()
 }
