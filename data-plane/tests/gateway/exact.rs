@@ -292,7 +292,7 @@ async fn what_sdks_read_from_a_head_arrives_in_order() {
         ("cache-control", "no-cache"),
         ("content-disposition", "attachment; filename=\"a.bin\""),
     ];
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines = headers.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     let twice = "X-Twice: one\r\nX-Twice: two\r\nX-Between: 1\r\nX-Twice: three\r\nLink: </a>\r\nLink: </b>\r\n";
     for status in ["200 OK", "429 Too Many Requests", "400 Bad Request"] {
         let answer = closing(&answer(status, &format!("{lines}{twice}"), "{\"error\":{}}"));
