@@ -33,10 +33,11 @@ impl Table {
                 Target::RatioAtLeast(least) => format!(">= {least}x"),
                 Target::AtMost(most) => format!("<= {most} {}", metric.unit),
             });
+            let doubt = if row.unclear() { "?" } else { "" };
             line.push(match row.holds() {
                 None => String::new(),
-                Some(true) => "holds".to_owned(),
-                Some(false) => "missed".to_owned(),
+                Some(true) => format!("holds{doubt}"),
+                Some(false) => format!("missed{doubt}"),
             });
             lines.push(line);
         }
@@ -53,7 +54,15 @@ fn value(values: &[f64]) -> String {
         small if small >= 10.0 => format!("{median:.1}"),
         _ => format!("{median:.2}"),
     };
-    if values.len() < 2 { number } else { format!("{number} ±{:.0}%", figures::spread(values) * 100.0) }
+    if values.len() < 2 { number } else { format!("{number} {}", spread(values)) }
+}
+
+/// Beyond any sense it is only said to be so.
+fn spread(values: &[f64]) -> String {
+    match figures::spread(values) * 100.0 {
+        senseless if senseless > 999.0 => "±>999%".to_owned(),
+        percent => format!("±{percent:.0}%"),
+    }
 }
 
 fn thousands(value: f64) -> String {
@@ -74,11 +83,10 @@ fn ratio(row: &Row) -> String {
     if row.metric.unit == "x" {
         return String::new();
     }
-    let of = |kind| row.ratios(kind).map(|ratios| (figures::median(&ratios), figures::spread(&ratios), ratios.len()));
-    match of(Kind::Lockgate).or_else(|| of(Kind::FloorAgain)) {
+    match row.ratios(Kind::Lockgate).or_else(|| row.ratios(Kind::FloorAgain)) {
         None => String::new(),
-        Some((median, _, 1)) => format!("{median:.2}x"),
-        Some((median, spread, _)) => format!("{median:.2}x ±{:.0}%", spread * 100.0),
+        Some(ratios) if ratios.len() < 2 => format!("{:.2}x", figures::median(&ratios)),
+        Some(ratios) => format!("{:.2}x {}", figures::median(&ratios), spread(&ratios)),
     }
 }
 

@@ -7,6 +7,9 @@ use crate::{figures, subject::Kind};
 /// In bytes.
 pub(crate) const MEBIBYTE: f64 = 1_048_576.0;
 
+/// Half of the range, as a share of the median.
+const UNCLEAR: f64 = 0.3;
+
 /// What is wanted of Lockgate's figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
@@ -105,6 +108,16 @@ impl Row {
         }
     }
 
+    /// The turns disagree too much for a verdict that could be relied on.
+    pub(crate) fn unclear(&self) -> bool {
+        let values = match self.metric.target {
+            Target::None => None,
+            Target::RatioAtMost(_) | Target::RatioAtLeast(_) => self.ratios(Kind::Lockgate),
+            Target::AtMost(_) => self.of(Kind::Lockgate).map(<[f64]>::to_vec),
+        };
+        values.is_some_and(|values| figures::spread(&values) > UNCLEAR)
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         let subjects: Vec<_> = self
             .values
@@ -128,7 +141,7 @@ impl Row {
         json!({
             "scenario": self.metric.scenario, "metric": self.metric.name, "unit": self.metric.unit,
             "subjects": subjects,
-            "target": target.map(|kind| json!({"kind": kind, "figure": figure, "holds": self.holds()})),
+            "target": target.map(|kind| json!({"kind": kind, "figure": figure, "holds": self.holds(), "unclear": self.unclear()})),
         })
     }
 }
@@ -155,6 +168,16 @@ mod tests {
         assert_eq!(row.holds(), Some(true));
         assert_eq!(row.ratios(Kind::Floor), None);
         assert_eq!(row.to_json()["target"]["holds"], true);
+    }
+
+    #[test]
+    fn turns_that_disagree_give_no_clear_verdict() {
+        assert!(!row(&COST, &[10.0, 20.0, 10.0], &[12.0, 24.0, 13.5]).unclear());
+        assert!(row(&COST, &[10.0, 20.0, 10.0], &[12.0, 12.0, 20.0]).unclear());
+        let size = Metric::new("s", "size", "MiB", Target::AtMost(16.0));
+        assert!(row(&size, &[], &[5.0, 15.0]).unclear());
+        let plain = Metric::new("s", "plain", "us", Target::None);
+        assert!(!row(&plain, &[1.0, 1.0], &[1.0, 9.0]).unclear());
     }
 
     #[test]
