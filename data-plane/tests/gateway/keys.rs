@@ -153,7 +153,7 @@ async fn without_a_configuration_nothing_is_allowed_and_nothing_is_a_401() {
     assert_eq!((answer.status, probe("/readyz").await.status), (200, 200));
     let metrics = probe("/metrics").await;
     for line in [
-        "lockgate_requests_total{outcome=\"answered\"} 1",
+        "lockgate_requests_total{endpoint=\"openai\",outcome=\"answered\"} 1",
         "lockgate_refusals_total{refusal=\"not_ready\"} 1",
         "lockgate_configuration_revision 7",
     ] {
