@@ -4,8 +4,11 @@
 
 mod admin;
 mod benchmark;
+mod breaker;
+mod deadlines;
 mod edge_tls;
 mod errors;
+mod failover;
 mod first_request;
 mod harness;
 mod house;

@@ -294,10 +294,16 @@ impl Stack {
 
     /// Makes and deploys a proxy over a provider; its context is its name.
     pub async fn proxy(&self, name: &str, provider: &Endpoint) -> Endpoint {
-        let input = json!({"name": name, "context": format!("/{name}"), "provider": provider.name});
+        self.proxy_with(name, provider.vendor, json!({"provider": provider.name})).await
+    }
+
+    /// The same over whatever `more` says.
+    pub async fn proxy_with(&self, name: &str, vendor: Vendor, more: Value) -> Endpoint {
+        let mut input = json!({"name": name, "context": format!("/{name}")});
+        merge(&mut input, more);
         self.rest().post("/llm-proxies", &input).await.expect(201);
         self.deploy(name).await;
-        self.endpoint("llm-proxies", name, provider.vendor).await
+        self.endpoint("llm-proxies", name, vendor).await
     }
 
     /// Deploys the draft and waits until every node has it.

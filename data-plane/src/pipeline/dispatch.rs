@@ -265,19 +265,16 @@ async fn send(
         if plane.ending.load(Ordering::Relaxed) {
             return Poll::Ready(Err(Refusal::Draining));
         }
-        while let Poll::Ready(late) = clock.poll_late(context) {
-            if late == Late::Deadline {
-                return Poll::Ready(Err(Refusal::DeadlineExceeded));
-            }
-            // As long as the body goes up, nobody can expect an answer.
-            let bytes = upload.as_ref().map_or(0, |upload| upload.bytes());
-            if bytes == uploaded {
-                return Poll::Ready(Err(Refusal::UpstreamSilent));
-            }
+        // As long as the body goes up, nobody can expect an answer.
+        let bytes = upload.as_ref().map_or(0, |upload| upload.bytes());
+        if bytes != uploaded {
             uploaded = bytes;
             clock.restart();
         }
-        Poll::Pending
+        clock.poll_late(context).map(|late| match late {
+            Late::Deadline => Err(Refusal::DeadlineExceeded),
+            Late::Patience => Err(Refusal::UpstreamSilent),
+        })
     });
     match sent.await {
         Ok(Ok(response)) => {
