@@ -153,8 +153,9 @@ pub(crate) fn plane(
         limits.idle_upstream_connections,
         workers,
         config.breaker,
-        &config.retries,
-    );
+        config.retries,
+    )
+    .guarding(&config.link.address);
     Plane {
         runtime,
         upstreams,

@@ -10,6 +10,7 @@ pub(crate) mod allowance;
 pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod connect;
+pub(crate) mod guarded;
 pub(crate) mod health;
 pub(crate) mod line;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use uuid::Uuid;
 use self::address::Policy;
 use self::allowance::Allowance;
 use self::breaker::State;
+use self::guarded::Guarded;
 use self::health::{Health, NodeClock};
 use self::line::{Answer, Line, Outbound, SendError};
 use self::pool::Pool;
@@ -96,6 +98,7 @@ pub(crate) struct Upstreams {
     network: connect::Network,
     breaker: config::Breaker,
     clock: NodeClock,
+    guarded: Option<Guarded>,
     /// For attempts after a request's first.
     pub(crate) allowance: Allowance,
 }
@@ -118,7 +121,7 @@ impl Upstreams {
         idle_limit: usize,
         workers: NonZeroUsize,
         breaker: config::Breaker,
-        retries: &config::Retries,
+        retries: config::Retries,
     ) -> Self {
         Self {
             pools: ArcSwap::default(),
@@ -130,8 +133,15 @@ impl Upstreams {
             network: connect::Network::default(),
             breaker,
             clock: NodeClock::start(),
+            guarded: None,
             allowance: Allowance::new(retries),
         }
+    }
+
+    /// Never dials the place that this `name:port` leads to either.
+    pub(crate) fn guarding(mut self, address: &str) -> Self {
+        self.guarded = Guarded::of(address);
+        self
     }
 
     /// Dials within a test from now on.
@@ -190,7 +200,15 @@ impl Upstreams {
     }
 
     async fn open(&self, attempt: &Attempt<'_>, pool: &Pool) -> Result<Line, Failure> {
-        let policy = self.policy(attempt);
+        let mut policy = self.policy(attempt);
+        let protected;
+        if let Some(guarded) = self.guarded.as_ref().filter(|guarded| guarded.port == attempt.provider.upstream.port) {
+            let looked_up = tokio::time::timeout(attempt.connect, guarded.addresses()).await;
+            let late =
+                |_| Failure::new(FailureKind::ConnectTimeout, "the control plane's name was not resolved in time");
+            protected = [&self.protected, &**looked_up.map_err(late)?].concat();
+            policy.protected = &protected;
+        }
         let connecting =
             connect::connect(&self.network, &attempt.provider.upstream, pool.tls(), policy, attempt.connect);
         let stream = connecting.await?;

@@ -13,6 +13,8 @@ mod edge;
 mod exact;
 #[path = "gateway/fixture.rs"]
 mod fixture;
+#[path = "gateway/heads.rs"]
+mod heads;
 #[path = "gateway/keys.rs"]
 mod keys;
 #[path = "gateway/limits.rs"]

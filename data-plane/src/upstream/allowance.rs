@@ -18,7 +18,7 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    pub(crate) fn new(rule: &Rule) -> Self {
+    pub(crate) fn new(rule: Rule) -> Self {
         let most = u64::from(rule.burst) * ONE;
         Self { left: AtomicU64::new(most), most, each: rule.percent.into(), denied: AtomicU64::new(0) }
     }
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_share_of_the_requests_is_sent_again_and_no_more() {
-        let allowance = Allowance::new(&Rule { percent: 20, burst: 2 });
+        let allowance = Allowance::new(Rule { percent: 20, burst: 2 });
         assert!(allowance.spend() && allowance.spend());
         assert!(!allowance.spend());
         let mut again = 0;

@@ -179,10 +179,7 @@ impl Window {
     fn change(&self, rule: &Rule, now: u64, more: u64, failed: u64) -> (u32, u32) {
         const MOST: u64 = 0xffff;
         let stretch = (now / millis(rule.window).max(1)) & 0xffff_ffff;
-        let unpack = |word: u64| match word >> 32 == stretch {
-            true => ((word >> 16) & MOST, word & MOST),
-            false => (0, 0),
-        };
+        let unpack = |word: u64| if word >> 32 == stretch { ((word >> 16) & MOST, word & MOST) } else { (0, 0) };
         let pack = |(all, bad): (u64, u64)| {
             let all = (all + more).min(MOST);
             // Of an answer that began before this stretch only the end is seen.

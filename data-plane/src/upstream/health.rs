@@ -15,7 +15,7 @@ const SMOOTHING: u64 = 8;
 /// What is known of a target that gets no requests counts half after this.
 const HALF_LIFE: u64 = 10_000;
 /// A vendor may ask for more, but is not believed.
-const LONGEST_ASIDE: Duration = Duration::from_secs(60);
+const LONGEST_ASIDE: Duration = Duration::from_mins(1);
 
 /// Of one target.
 #[derive(Debug)]
