@@ -254,7 +254,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
     Parts {
         key_locations: key_locations(security),
         timeouts: self::timeouts(timeouts),
-        retry: retry(retries),
+        retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
         target: endpoint::Target::Upstream(upstream),
@@ -294,14 +294,14 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
     Parts {
         key_locations: key_locations(security),
         timeouts: self::timeouts(timeouts),
-        retry: retry(retries),
+        retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
         target: endpoint::Target::Route(route),
     }
 }
 
-fn retry(retries: &Retries) -> Option<Retry> {
+fn retry(retries: Retries) -> Option<Retry> {
     let Retries { attempts } = retries;
     attempts.map(|attempts| Retry { attempts: attempts.into() })
 }

@@ -1,4 +1,5 @@
-//! How long one side has been waited for, and when the whole is to be over. Set once, moved only when it fires: a piece that arrives costs no timer.
+//! How long one side has been waited for, and when the whole is to be over. Set once, moved only when it fires: a piece
+//! that arrives costs no timer.
 
 use std::future::Future as _;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! What is to be sent, whoever it is sent to: every attempt's request is built from it anew. Path and query byte for byte
-//! behind the context, a new map of headers, the provider's credential.
+//! What is to be sent, whoever it is sent to: every attempt's request is built from it anew. Path and query byte for
+//! byte behind the context, a new map of headers, the provider's credential.
 
 use std::sync::Arc;
 

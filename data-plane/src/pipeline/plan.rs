@@ -1,5 +1,5 @@
-//! Which target a request goes to, and which next when that fails: the groups of the lowest priority number first, within
-//! one by weight or by load, and never one that is spared while another can be had.
+//! Which target a request goes to, and which next when that fails: the group of the lowest priority number first,
+//! within one by weight or by load, and never one that is spared while another can be had.
 
 use std::sync::Arc;
 
@@ -129,8 +129,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// All are spared: the one that will be spared no longer first. A request is never refused for what was learned from
-    /// others.
+    /// All are spared: the one that will be spared no longer first. A request is never refused for what was learned
+    /// from others.
     fn soonest(&self) -> Option<Leg<'a>> {
         let enabled = (0..self.targets.len()).filter(|index| !self.targets[*index].provider.disabled);
         let pools = enabled.map(|index| (index, self.upstreams.pool(&self.targets[index].provider)));

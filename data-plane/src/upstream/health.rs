@@ -1,5 +1,5 @@
 //! What a node has learned of one target: how many requests are under way there, how soon it answers, and whether it is
-//! spared for a while. Kept beside the connections, so a new configuration that leads to the same place goes on with it.
+//! spared for a while. Kept beside the connections: a new configuration that leads to the same place goes on with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

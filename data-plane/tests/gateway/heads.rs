@@ -1,5 +1,5 @@
-//! Vendors' heads that are odd, too much, too early or wrong: what passes, what is refused, and whose connection is used
-//! again.
+//! Vendors' heads that are odd, too much, too early or wrong: what passes, what is refused, and whose connection is
+//! used again.
 
 use proto::config::{Endpoint, Kind, RouteTarget, endpoint};
 
@@ -47,9 +47,9 @@ async fn passes(request: String, reply: &str, used_again: bool) -> Answer {
 
 #[tokio::test]
 async fn a_head_without_end_or_bounds_is_a_502() {
-    let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let many = "X-A: 1\r\n".repeat(101);
     let long = "x".repeat(300 * 1024);
-    let endless: String = (0..40_000).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let endless = "X-A: 1\r\n".repeat(40_000);
     for head in [
         format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n"),
         format!("HTTP/1.1 200 OK\r\nX-Long: {long}\r\nContent-Length: 0\r\n\r\n"),
