@@ -1,7 +1,7 @@
 # Lockgate's commands. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run console test check bench
+.PHONY: help run console test fuzz check bench
 
 # Arguments for the program behind a target: make run ARGS="--api-listen 127.0.0.1:9090"
 ARGS ?=
@@ -25,6 +25,11 @@ console: web/node_modules/.installed-lock.json ## Build the console into web/dis
 
 test: ## Run every test on SQLite and on Postgres, and print the totals
 	python3 tests/run.py $(ARGS)
+
+# Each property is tried on a few hundred cases in `make test`, and here on as many as you have time for.
+CASES ?= 20000
+fuzz: ## Try the data plane's properties on many more random cases: make fuzz CASES=100000
+	PROPTEST_CASES=$(CASES) cargo test --locked -p data-plane --lib -- properties $(ARGS)
 
 check: ## Check format, lints, documentation and dependencies, warnings denied
 	cargo fmt --all --check
