@@ -39,7 +39,6 @@ pub(super) struct Frames<S> {
     budget: Budget,
     last_stream: u32,
     flooded: bool,
-    calmed: bool,
     end: End<S>,
 }
 
@@ -74,7 +73,6 @@ impl<S> Frames<S> {
             budget: Budget::new(per_second),
             last_stream: 0,
             flooded: false,
-            calmed: false,
             end: End(Arc::clone(&end)),
         };
         frames.saw(first);
@@ -107,11 +105,11 @@ impl<S> Frames<S> {
 
     /// Bytes of ours have gone.
     fn told(&mut self, bytes: &[u8]) {
-        let Self { sent, budget, calmed, .. } = self;
-        sent.feed(bytes, |frame| match frame.kind {
-            DATA | HEADERS => budget.earn(EARNED),
-            GO_AWAY => *calmed = true,
-            _ => {}
+        let Self { sent, budget, .. } = self;
+        sent.feed(bytes, |frame| {
+            if frame.kind == DATA || frame.kind == HEADERS {
+                budget.earn(EARNED);
+            }
         });
     }
 
@@ -133,8 +131,9 @@ impl<S> Frames<S> {
 impl<S> Drop for Frames<S> {
     fn drop(&mut self) {
         let Some(stream) = self.stream.take() else { return };
-        let go_away = (!self.calmed && self.sent.is_between_frames()).then(|| self.go_away());
-        let ended = Ended { stream, flooded: self.flooded, go_away };
+        let said = self.sent.farewell;
+        let go_away = (said.is_none() && self.sent.is_between_frames()).then(|| self.go_away());
+        let ended = Ended { stream, flooded: self.flooded || said == Some(ENHANCE_YOUR_CALM), go_away };
         *self.end.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
     }
 }
@@ -221,6 +220,10 @@ struct Scan {
     skip: usize,
     header: [u8; 9],
     filled: usize,
+    /// What has come of the latest GOAWAY: its last stream and its reason.
+    last_words: Option<([u8; 8], usize)>,
+    /// The reason in it, once it is whole.
+    farewell: Option<u32>,
 }
 
 impl Scan {
@@ -232,6 +235,7 @@ impl Scan {
         loop {
             let step = self.skip.min(bytes.len());
             self.skip -= step;
+            self.listen(&bytes[..step]);
             bytes = &bytes[step..];
             if bytes.is_empty() {
                 return;
@@ -247,7 +251,20 @@ impl Scan {
             let [a, b, c, kind, flags, stream @ ..] = self.header;
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
             self.skip = length;
+            self.last_words = (kind == GO_AWAY).then_some(([0; 8], 0));
             found(Frame { length, kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff });
+        }
+    }
+}
+
+impl Scan {
+    fn listen(&mut self, payload: &[u8]) {
+        let Some((words, heard)) = &mut self.last_words else { return };
+        let step = (words.len() - *heard).min(payload.len());
+        words[*heard..*heard + step].copy_from_slice(&payload[..step]);
+        *heard += step;
+        if let ([_, _, _, _, reason @ ..], 8) = (*words, *heard) {
+            self.farewell = Some(u32::from_be_bytes(reason));
         }
     }
 }
@@ -304,6 +321,17 @@ mod tests {
             }
             assert_eq!(found, [(0, 4, 0, 0), (5, 0, 1, 3), (0, 9, 4, 3), (8, 6, 0, 0)], "pieces of {piece}");
             assert!(scan.is_between_frames());
+            assert_eq!(scan.farewell, None);
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_farewell_is_heard_however_it_is_cut() {
+        let bytes = [&[0, 0, 9, GO_AWAY, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0xb, b'!'][..], &[0; 9]].concat();
+        for piece in 1..bytes.len() {
+            let mut scan = Scan::default();
+            bytes.chunks(piece).for_each(|piece| scan.feed(piece, |_| {}));
+            assert_eq!((scan.farewell, scan.is_between_frames()), (Some(ENHANCE_YOUR_CALM), true));
         }
     }
 

@@ -251,3 +251,140 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::presence::Register;
+
+    /// What comes of a request: its body, or nothing because its framing broke; or a refusal.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Seen {
+        Whole(String),
+        Broken,
+        Refused,
+    }
+
+    const EVIL: &str =
+        "POST /evil HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+
+    fn post(fields: &str, body: &str) -> String {
+        format!("POST /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}")
+    }
+
+    fn message() -> impl Strategy<Value = (String, Seen)> {
+        let chunked = |body: &str| post("Transfer-Encoding: chunked\r\n", body);
+        let sized = |body: &str| post(&format!("Content-Length: {}\r\n", body.len()), body);
+        let whole = |text: &str| Seen::Whole(text.to_owned());
+        prop::sample::select(vec![
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), whole("")),
+            ("\r\nGET / HTTP/1.1\nHost: a\n\n".to_owned(), whole("")),
+            (sized("hello"), whole("hello")),
+            (sized(EVIL), whole(EVIL)),
+            (chunked("0\r\n\r\n"), whole("")),
+            (chunked("5;a=b\r\nhello\r\n0\r\nContent-Length: 5\r\nX: y\r\n\r\n"), whole("hello")),
+            (chunked(&format!("{:X}\r\n{EVIL}\r\n2\r\n\r\n\r\n0\r\n\r\n", EVIL.len())), whole(&format!("{EVIL}\r\n"))),
+            (EVIL.to_owned(), Seen::Refused),
+            (post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"), Seen::Refused),
+            (post("Content-Length: 0\r\nContent-Length: 70\r\n", EVIL), Seen::Refused),
+            (post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), Seen::Refused),
+            (post("Content-Length : 5\r\n", "hello"), Seen::Refused),
+            ("no request at all\r\n\r\n".to_owned(), Seen::Refused),
+            (chunked("5\nhello\r\n0\r\n\r\n"), Seen::Broken),
+            (chunked("0\r\n\nGET /evil HTTP/1.1\r\n\r\n"), Seen::Broken),
+            (chunked(" 5\r\nhello\r\n0\r\n\r\n"), Seen::Broken),
+            (chunked("fffffffffffffffff\r\n"), Seen::Broken),
+        ])
+    }
+
+    /// Serves what a client sends in these pieces, until it has so many answers and longer; gives what was seen of it.
+    async fn serve(bytes: &[u8], first: usize, pieces: &[usize], answers: usize) -> Vec<Seen> {
+        let register = Arc::new(Register::new(1));
+        let presence = Register::arrive(&register, 0);
+        let (near, mut client) = duplex(64 * 1024);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let service = {
+            let (presence, seen) = (Arc::clone(&presence), Arc::clone(&seen));
+            service_fn(move |request: Request<Incoming>| {
+                let (presence, seen) = (Arc::clone(&presence), Arc::clone(&seen));
+                async move {
+                    let busy = Presence::enter(&presence, None);
+                    let found = match busy.refused() {
+                        Some(_) => Seen::Refused,
+                        None => request.into_body().collect().await.map_or(Seen::Broken, |body| {
+                            Seen::Whole(String::from_utf8(body.to_bytes().to_vec()).unwrap())
+                        }),
+                    };
+                    // Whatever comes next must wait for this.
+                    tokio::task::yield_now().await;
+                    seen.lock().unwrap().push(found);
+                    drop(busy);
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+                }
+            })
+        };
+        let first = first.min(bytes.len());
+        let socket = Socket::new(near, &bytes[..first], presence, Config::default().limits);
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+        let sends = async {
+            let mut rest = &bytes[first..];
+            for piece in pieces.iter().cycle() {
+                let (piece, left) = rest.split_at((*piece).min(rest.len()));
+                if client.write_all(piece).await.is_err() || left.is_empty() {
+                    break;
+                }
+                rest = left;
+                tokio::task::yield_now().await;
+            }
+            let mut read = Vec::new();
+            while memchr::memmem::find_iter(&read, b"\r\n\r\nok").count() < answers {
+                if client.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let _ = client.shutdown().await;
+            let _ = client.read_to_end(&mut read).await;
+        };
+        let _ = tokio::join!(connection, sends);
+        let seen = seen.lock().unwrap().clone();
+        seen
+    }
+
+    proptest! {
+        #[test]
+        fn no_string_of_requests_slips_one_by(
+            messages in prop::collection::vec(message(), 1..6),
+            first in 0..24_usize,
+            pieces in prop::collection::vec(1..200_usize, 1..8),
+        ) {
+            let bytes: String = messages.iter().map(|(bytes, _)| bytes.as_str()).collect();
+            let mut expected = Vec::new();
+            for (_, seen) in messages {
+                expected.push(seen);
+                if !matches!(expected.last(), Some(Seen::Whole(_))) {
+                    break;
+                }
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let seen = runtime.block_on(serve(bytes.as_bytes(), first, &pieces, expected.len()));
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}
