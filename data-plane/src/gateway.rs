@@ -75,9 +75,8 @@ impl Gateway {
     ) -> Result<Self, GatewayError> {
         let tls = Tls::load(&config.tls)?.map(Arc::new);
         let bind = |address| move |source| GatewayError::Bind { address, source };
-        let listener = Listener::bind(config.gateway.listen, config.gateway.workers())
-            .await
-            .map_err(bind(config.gateway.listen))?;
+        let listener =
+            Listener::bind(config.gateway.listen, config.gateway.workers()).map_err(bind(config.gateway.listen))?;
         let admin = match config.admin.listen {
             Some(address) => Some(TcpListener::bind(address).await.map_err(bind(address))?),
             None => None,

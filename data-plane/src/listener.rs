@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,9 @@ use crate::presence::{Register, Stage};
 
 /// When a stopping node has told everyone, it waits no longer than this for them to go.
 const LAST_CALL: Duration = Duration::from_secs(3);
+/// Connections that the kernel keeps for us. Beyond it, it forgets those that it has greeted already, and who waits for
+/// us to speak first never learns.
+const BACKLOG: u32 = 4096;
 /// Out of file descriptors, say: accepting again at once would only burn.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
@@ -43,8 +46,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) async fn bind(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
+    pub(crate) fn bind(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Self> {
+        let socket = listen(address)?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, workers: Workers::start(workers)? })
     }
@@ -91,6 +94,14 @@ impl Listener {
         }
         workers.shutdown().await;
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A node that is started again takes its address back at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(

@@ -26,6 +26,7 @@ impl Raw<TcpStream> {
     /// Over TCP.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the gateway must accept a connection");
+        stream.set_nodelay(true).expect("a socket takes the option");
         Self { stream, buffer: Vec::new() }
     }
 }

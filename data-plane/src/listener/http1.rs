@@ -23,7 +23,8 @@ use crate::presence::Presence;
 /// Bytes read ahead of, or waiting for, the other side.
 const BUFFER: usize = 64 * 1024;
 /// What an ended connection may still send, and for how long, so that our last answer is not lost to a reset.
-const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Serves a connection of which `first` has been read already.
 pub(super) async fn serve<S>(stream: S, first: &[u8], presence: &Arc<Presence>, plane: Arc<Plane>)
@@ -74,14 +75,13 @@ where
         presence.becomes_tunnel();
         Box::pin(tunnel.run(&mut socket, parts.read_buf, presence)).await;
     }
-    linger(socket.into_stream()).await;
+    linger(socket.into_stream(), LINGER_BYTES).await;
 }
 
 /// Closes our side and lets the client finish its sentence: closing on unread bytes would make the kernel send a reset,
 /// which may overtake our answer. What it still says is never parsed.
-pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let (bytes, patience) = LINGER;
-    let _ = timeout(patience, async {
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bytes: usize) {
+    let _ = timeout(LINGER, async {
         stream.shutdown().await?;
         let (mut left, mut buffer) = (bytes, [0; 4096]);
         while left > 0 {

@@ -27,6 +27,8 @@ use crate::presence::{Presence, Taking};
 const BUFFER: usize = 64 * 1024;
 /// Streams that were reset before anyone looked at them, and streams that we had to reset, on one connection.
 const RESETS: (usize, usize) = (20, 100);
+/// What a client that was told to leave may still send.
+const LINGER_BYTES: usize = 64 * 1024;
 /// A client that was told to leave has this long for it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -122,7 +124,7 @@ where
         // Whoever left does not hear it.
         let _ = timeout(FAREWELL, ended.stream.write_all(&go_away)).await;
     }
-    linger(ended.stream).await;
+    linger(ended.stream, LINGER_BYTES).await;
 }
 
 /// Runs the tasks of streams where someone waits for them.
