@@ -138,8 +138,6 @@ impl Metrics {
         for (provider, idle, _) in &gauges.upstreams {
             text.sample(name, &[("provider", provider)], idle);
         }
-        let help = "Attempts after a request's first that the node's allowance did not admit.";
-        text.single("lockgate_retries_denied_total", "counter", help, gauges.retries_denied);
         let name = "lockgate_breaker_state";
         text.family(name, "gauge", "Of a provider's breaker: 0 closed, 1 half-open, 2 open.");
         for (provider, _, breaker) in &gauges.upstreams {
