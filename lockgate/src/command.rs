@@ -199,6 +199,7 @@ impl DataPlane {
         push(&mut flags, "store.data_dir", self.data_dir.as_ref().map(|path| path.display()).as_ref());
         push(&mut flags, "admin.listen", self.admin_listen.as_ref());
         if let (Some(certificate), Some(key)) = (&self.certificate_file, &self.key_file) {
+            let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
             let pair = format!("[{{certificate_file={certificate:?},key_file={key:?}}}]");
             flags.push(("tls.certificates".to_owned(), pair));
         }

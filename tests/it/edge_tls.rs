@@ -43,8 +43,11 @@ impl Pair {
     }
 
     fn setting(pairs: &[&Pair]) -> String {
-        let pair =
-            |pair: &&Pair| format!("{{certificate_file={:?},key_file={:?}}}", pair.certificate_file, pair.key_file);
+        let quoted = |path: &PathBuf| format!("{:?}", path.display().to_string());
+        let pair = |pair: &&Pair| {
+            let (certificate, key) = (quoted(&pair.certificate_file), quoted(&pair.key_file));
+            format!("{{certificate_file={certificate},key_file={key}}}")
+        };
         format!("[{}]", pairs.iter().map(pair).collect::<Vec<_>>().join(","))
     }
 }
@@ -123,7 +126,7 @@ async fn each_name_gets_its_certificate_and_each_protocol_its_parser() {
 async fn certificates_are_renewed_under_an_open_stream() {
     let folder = TempDir::new().unwrap();
     let mut pair = Pair::new(&folder, "gw", &["gw.example"]);
-    let (stack, upstream, provider, key) = stack(&[&pair], &[("tls.reload", "20ms")]).await;
+    let (stack, upstream, provider, key) = stack(&[&pair], &[("tls.reload", "100ms")]).await;
     let reloads = async |result: &str, count: u64| {
         let name = format!("lockgate_tls_reloads_total{{result=\"{result}\"}}");
         eventually(&name, async || match stack.metric(0, &name).await {
@@ -205,7 +208,7 @@ async fn what_comes_to_nothing_ends_by_its_deadline() {
         client.send(said).await;
         let rest = client.rest().await;
         assert!(!rest.starts_with(b"HTTP"), "{reason}: {rest:?}");
-        assert_eq!(stack.metric(0, &closed(reason)).await, before + 1, "{reason}");
+        stack.metric_becomes(0, &closed(reason), before + 1).await;
     }
 
     // Behind a handshake everything has its deadline too.
@@ -221,7 +224,7 @@ async fn what_comes_to_nothing_ends_by_its_deadline() {
         let mut client = connect(&stack, "gw.example", &pair, &[protocol]).await;
         client.send(said).await;
         client.rest().await;
-        assert_eq!(stack.metric(0, &closed(reason)).await, before + 1, "{protocol} {said:?}");
+        stack.metric_becomes(0, &closed(reason), before + 1).await;
     }
     let mut client = connect(&stack, "gw.example", &pair, &[]).await;
     client.send(get(&key)).await;

@@ -259,6 +259,17 @@ impl Stack {
         value.unwrap_or_else(|| panic!("no metric {name} in {text}"))
     }
 
+    /// Waits until a metric has this value; it may be counted a moment after the client has seen why. Fails at once if it
+    /// is more.
+    pub async fn metric_becomes(&self, index: usize, name: &str, value: u64) {
+        eventually(name, async || {
+            let found = self.metric(index, name).await;
+            assert!(found <= value, "{name} is {found}, more than {value}");
+            if found == value { Ok(()) } else { Err(found) }
+        })
+        .await;
+    }
+
     /// Sends to the first node and reads the whole answer.
     pub async fn send(&self, call: &Call) -> Reply {
         self.client().send(call).await
