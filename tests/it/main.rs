@@ -22,6 +22,7 @@ mod nodes;
 mod passthrough;
 mod processes;
 mod restart;
+mod standing;
 mod streaming;
 mod upstream_failures;
 mod usage;

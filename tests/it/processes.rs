@@ -1,6 +1,6 @@
 //! The product as the processes that operators run: told to stop, killed, and started again.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 use tests::{
@@ -12,18 +12,18 @@ use tests::{
 };
 
 /// A control plane and a node as processes, as a compose file would run them: settings by environment alone.
-struct Deployment {
-    folder: tempfile::TempDir,
+pub struct Deployment {
+    folder: Arc<tempfile::TempDir>,
     database_url: Option<String>,
     api: SocketAddr,
     link: SocketAddr,
-    gateway: SocketAddr,
-    admin: SocketAddr,
+    pub gateway: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Deployment {
-    fn new(database_url: Option<String>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    pub fn new(database_url: Option<String>) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let [api, link, gateway, admin] = [(); 4].map(|()| free_address());
         Self { folder, database_url, api, link, gateway, admin }
     }
@@ -32,7 +32,7 @@ impl Deployment {
         self.folder.path().join(name).display().to_string()
     }
 
-    async fn control_plane(&self) -> Process {
+    pub async fn control_plane(&self) -> Process {
         let mut variables = vec![
             ("LOCKGATE_SERVER__LISTEN", self.api.to_string()),
             ("LOCKGATE_LINK__LISTEN", self.link.to_string()),
@@ -47,20 +47,37 @@ impl Deployment {
     }
 
     /// Starts a node; the caller waits for what it needs of it.
-    fn node(&self) -> Process {
-        let variables = [
+    pub fn node(&self) -> Process {
+        self.node_with(&[])
+    }
+
+    /// The same with further settings.
+    pub fn node_with(&self, more: &[(&str, &str)]) -> Process {
+        self.node_named("node-1", more)
+    }
+
+    /// Where another node of the same deployment lives.
+    pub fn beside(&self) -> Self {
+        let [gateway, admin] = [(); 2].map(|()| free_address());
+        Self { folder: Arc::clone(&self.folder), database_url: self.database_url.clone(), gateway, admin, ..*self }
+    }
+
+    /// Any node.
+    pub fn node_named(&self, name: &str, more: &[(&str, &str)]) -> Process {
+        let mut variables = vec![
             ("LOCKGATE_GATEWAY__LISTEN", self.gateway.to_string()),
-            ("LOCKGATE_GATEWAY__NAME", "node-1".to_owned()),
+            ("LOCKGATE_GATEWAY__NAME", name.to_owned()),
             ("LOCKGATE_LINK__ADDRESS", self.link.to_string()),
             ("LOCKGATE_LINK__TOKEN_FILE", self.path("gateway-token")),
-            ("LOCKGATE_STORE__DATA_DIR", self.path("node-1")),
+            ("LOCKGATE_STORE__DATA_DIR", self.path(name)),
             ("LOCKGATE_ADMIN__LISTEN", self.admin.to_string()),
         ];
-        Process::start(&["data-plane"], &variables, &self.folder.path().join("node-1.log"))
+        variables.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        Process::start(&["data-plane"], &variables, &self.folder.path().join(format!("{name}.log")))
     }
 
     /// The first owner comes with the token of the first start, and makes a token for scripts.
-    async fn first_owner(&self) -> Rest {
+    pub async fn first_owner(&self) -> Rest {
         let token = fs::read_to_string(self.folder.path().join("control-plane/first-owner-token")).unwrap();
         let client = Client::new(&self.api.to_string());
         let origin = format!("http://{}", self.api);
@@ -77,7 +94,7 @@ impl Deployment {
     }
 }
 
-async fn a_provider(rest: &Rest, upstream: &Upstream) -> String {
+pub async fn a_provider(rest: &Rest, upstream: &Upstream) -> String {
     let gateway = rest.get("/gateways/default").await;
     let mut body = gateway.body.clone();
     body["upstreamNetworks"] = json!(["127.0.0.0/8"]);
@@ -92,7 +109,7 @@ async fn a_provider(rest: &Rest, upstream: &Upstream) -> String {
     key["key"].as_str().unwrap().to_owned()
 }
 
-async fn answers(gateway: SocketAddr, key: &str) {
+pub async fn answers(gateway: SocketAddr, key: &str) {
     let client = Client::new(&gateway.to_string());
     let call = Call::post("/openai/v1/chat/completions", &Vendor::OpenAi.chat_body(false)).key(key);
     eventually("the gateway to answer", async || {

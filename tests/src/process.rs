@@ -57,10 +57,20 @@ impl Process {
         self.child.wait().expect("it ends");
     }
 
+    /// Sends a signal, `TERM` or `INT`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the process must still run:\n{}", self.output());
+    }
+
     /// SIGTERM, and waits for the end.
     pub async fn terminate(mut self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the process must still run:\n{}", self.output());
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the process to end", async || match child.try_wait() {
             Ok(Some(status)) => Ok(status),
