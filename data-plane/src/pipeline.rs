@@ -76,7 +76,10 @@ pub(crate) async fn serve(
     let answered = answer(&mut call).await;
     let upgrade = call.websocket.is_some();
     let mut response = match answered {
-        Ok(reply) if reply.head.status == StatusCode::SWITCHING_PROTOCOLS => tunnel::open(call, reply).await,
+        Ok(reply) if reply.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            // Boxed, so that other requests do not pay for its size.
+            Box::pin(tunnel::open(call, reply)).await
+        }
         Ok(reply) => relay::relay(call, reply),
         Err(refusal) => relay::refuse(call, refusal),
     };

@@ -16,7 +16,7 @@ use super::watch::GRACE;
 use super::{http1, http2};
 use crate::pipeline::Plane;
 use crate::presence::{Presence, Stage};
-use crate::tls;
+use crate::tls::{self, Tls};
 
 /// How every HTTP/2 connection begins (RFC 9113 section 3.4). No HTTP/1.1 method begins with `PRI`.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -66,6 +66,17 @@ async fn serve_tls(
         Some(Err(_)) => return Err(Close::FirstByte),
         Some(Ok(Err(_))) | None => return Ok(()),
     }
+    // Boxed, so that a silent connection does not pay for its size.
+    Box::pin(shake_hands(tls, stream, presence, plane, streams)).await
+}
+
+async fn shake_hands(
+    tls: &Tls,
+    stream: TcpStream,
+    presence: &Arc<Presence>,
+    plane: &Arc<Plane>,
+    streams: TaskTracker,
+) -> Result<(), Close> {
     let handshake = Box::pin(timeout(plane.deadlines.tls, tls.acceptor().accept(stream)));
     let Some(stream) = until_draining(presence, handshake).await else { return Ok(()) };
     let stream = match stream {

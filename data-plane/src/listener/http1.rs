@@ -75,7 +75,8 @@ where
         presence.becomes_tunnel();
         Box::pin(tunnel.run(&mut socket, parts.read_buf, presence)).await;
     }
-    linger(socket.into_stream(), LINGER_BYTES).await;
+    // Boxed, so that a connection does not carry the room for its end from the beginning.
+    Box::pin(linger(socket.into_stream(), LINGER_BYTES)).await;
 }
 
 /// Closes our side and lets the client finish its sentence: closing on unread bytes would make the kernel send a reset,

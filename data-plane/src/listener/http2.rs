@@ -124,7 +124,7 @@ where
         // Whoever left does not hear it.
         let _ = timeout(FAREWELL, ended.stream.write_all(&go_away)).await;
     }
-    linger(ended.stream, LINGER_BYTES).await;
+    Box::pin(linger(ended.stream, LINGER_BYTES)).await;
 }
 
 /// Runs the tasks of streams where someone waits for them.

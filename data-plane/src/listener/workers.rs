@@ -88,6 +88,8 @@ impl Place {
     /// Runs a task there.
     pub(super) fn spawn(self, tasks: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.handle.clone();
+        // Boxed, or it would take its size twice: before it begins and while it runs.
+        let task = Box::pin(task);
         tasks.spawn_on(
             async move {
                 let _place = self;
