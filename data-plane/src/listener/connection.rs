@@ -39,9 +39,9 @@ async fn serve_plain(
     plane: &Arc<Plane>,
     streams: TaskTracker,
 ) -> Result<(), Close> {
-    let Some(first) = until_draining(presence, timeout(plane.deadlines.first_byte, First::read(&stream))).await else {
-        return Ok(());
-    };
+    // Boxed, so that nothing is left of the wait when it is over.
+    let first = Box::pin(until_draining(presence, timeout(plane.deadlines.first_byte, First::read(&stream)))).await;
+    let Some(first) = first else { return Ok(()) };
     // Whoever left has not been closed by us.
     let Ok(Some(first)) = first.map_err(|_| Close::FirstByte)? else { return Ok(()) };
     // Boxed, so that a silent connection does not pay for their size.
@@ -60,7 +60,8 @@ async fn serve_tls(
     streams: TaskTracker,
 ) -> Result<(), Close> {
     let Some(tls) = &plane.tls else { return Ok(()) };
-    let readable = until_draining(presence, timeout(plane.deadlines.first_byte, stream.readable())).await;
+    let readable =
+        Box::pin(until_draining(presence, timeout(plane.deadlines.first_byte, stream.readable()))).await;
     match readable {
         Some(Ok(Ok(()))) => {}
         Some(Err(_)) => return Err(Close::FirstByte),
