@@ -12,7 +12,7 @@ use tests::{
 };
 
 /// A control plane and a node as processes, as a compose file would run them: settings by environment alone.
-pub struct Deployment {
+pub(crate) struct Deployment {
     folder: Arc<tempfile::TempDir>,
     database_url: Option<String>,
     api: SocketAddr,
@@ -22,7 +22,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    pub fn new(database_url: Option<String>) -> Self {
+    pub(crate) fn new(database_url: Option<String>) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let [api, link, gateway, admin] = [(); 4].map(|()| free_address());
         Self { folder, database_url, api, link, gateway, admin }
@@ -32,7 +32,7 @@ impl Deployment {
         self.folder.path().join(name).display().to_string()
     }
 
-    pub async fn control_plane(&self) -> Process {
+    pub(crate) async fn control_plane(&self) -> Process {
         let mut variables = vec![
             ("LOCKGATE_SERVER__LISTEN", self.api.to_string()),
             ("LOCKGATE_LINK__LISTEN", self.link.to_string()),
@@ -47,23 +47,23 @@ impl Deployment {
     }
 
     /// Starts a node; the caller waits for what it needs of it.
-    pub fn node(&self) -> Process {
+    pub(crate) fn node(&self) -> Process {
         self.node_with(&[])
     }
 
     /// The same with further settings.
-    pub fn node_with(&self, more: &[(&str, &str)]) -> Process {
+    pub(crate) fn node_with(&self, more: &[(&str, &str)]) -> Process {
         self.node_named("node-1", more)
     }
 
     /// Where another node of the same deployment lives.
-    pub fn beside(&self) -> Self {
+    pub(crate) fn beside(&self) -> Self {
         let [gateway, admin] = [(); 2].map(|()| free_address());
         Self { folder: Arc::clone(&self.folder), database_url: self.database_url.clone(), gateway, admin, ..*self }
     }
 
     /// Any node.
-    pub fn node_named(&self, name: &str, more: &[(&str, &str)]) -> Process {
+    pub(crate) fn node_named(&self, name: &str, more: &[(&str, &str)]) -> Process {
         let mut variables = vec![
             ("LOCKGATE_GATEWAY__LISTEN", self.gateway.to_string()),
             ("LOCKGATE_GATEWAY__NAME", name.to_owned()),
@@ -77,7 +77,7 @@ impl Deployment {
     }
 
     /// The first owner comes with the token of the first start, and makes a token for scripts.
-    pub async fn first_owner(&self) -> Rest {
+    pub(crate) async fn first_owner(&self) -> Rest {
         let token = fs::read_to_string(self.folder.path().join("control-plane/first-owner-token")).unwrap();
         let client = Client::new(&self.api.to_string());
         let origin = format!("http://{}", self.api);
@@ -94,7 +94,7 @@ impl Deployment {
     }
 }
 
-pub async fn a_provider(rest: &Rest, upstream: &Upstream) -> String {
+pub(crate) async fn a_provider(rest: &Rest, upstream: &Upstream) -> String {
     let gateway = rest.get("/gateways/default").await;
     let mut body = gateway.body.clone();
     body["upstreamNetworks"] = json!(["127.0.0.0/8"]);
@@ -109,7 +109,7 @@ pub async fn a_provider(rest: &Rest, upstream: &Upstream) -> String {
     key["key"].as_str().unwrap().to_owned()
 }
 
-pub async fn answers(gateway: SocketAddr, key: &str) {
+pub(crate) async fn answers(gateway: SocketAddr, key: &str) {
     let client = Client::new(&gateway.to_string());
     let call = Call::post("/openai/v1/chat/completions", &Vendor::OpenAi.chat_body(false)).key(key);
     eventually("the gateway to answer", async || {

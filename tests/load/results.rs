@@ -154,8 +154,12 @@ mod tests {
 
     fn row(metric: &Metric, floor: &[f64], own: &[f64]) -> Row {
         let mut results = Results::default();
-        floor.iter().for_each(|value| results.add(metric, Kind::Floor, *value));
-        own.iter().for_each(|value| results.add(metric, Kind::Lockgate, *value));
+        for value in floor {
+            results.add(metric, Kind::Floor, *value);
+        }
+        for value in own {
+            results.add(metric, Kind::Lockgate, *value);
+        }
         results.rows.pop().unwrap()
     }
 

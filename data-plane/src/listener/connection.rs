@@ -60,8 +60,7 @@ async fn serve_tls(
     streams: TaskTracker,
 ) -> Result<(), Close> {
     let Some(tls) = &plane.tls else { return Ok(()) };
-    let readable =
-        Box::pin(until_draining(presence, timeout(plane.deadlines.first_byte, stream.readable()))).await;
+    let readable = Box::pin(until_draining(presence, timeout(plane.deadlines.first_byte, stream.readable()))).await;
     match readable {
         Some(Ok(Ok(()))) => {}
         Some(Err(_)) => return Err(Close::FirstByte),

@@ -363,8 +363,7 @@ mod tests {
             let _ = client.read_to_end(&mut read).await;
         };
         let _ = tokio::join!(connection, sends);
-        let seen = seen.lock().unwrap().clone();
-        seen
+        seen.lock().unwrap().clone()
     }
 
     proptest! {

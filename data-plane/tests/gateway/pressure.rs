@@ -34,7 +34,7 @@ async fn resident(stand: &Stand) -> u64 {
 
 /// Writes until nobody takes any more. How much was taken.
 async fn pour(stream: &mut TcpStream, offered: usize) -> usize {
-    let piece = [b'x'; 64 * 1024];
+    let piece = vec![b'x'; 64 * 1024];
     let mut taken = 0;
     while taken < offered {
         match timeout(STILL, stream.write(&piece[..piece.len().min(offered - taken)])).await {
