@@ -29,6 +29,8 @@ pub(super) struct Socket<S> {
     partial: usize,
     /// Heads handed on.
     heads: u64,
+    /// The client did not take all that was written last.
+    unwritten: bool,
     at: At,
 }
 
@@ -45,7 +47,7 @@ impl<S> Socket<S> {
     /// `first` has been read from the stream already.
     pub(super) fn new(stream: S, first: &[u8], presence: Arc<Presence>, limits: Limits) -> Self {
         let ahead = BytesMut::from(first);
-        Self { stream, presence, limits, ahead, passed: 0, partial: 0, heads: 0, at: At::Head }
+        Self { stream, presence, limits, ahead, passed: 0, partial: 0, heads: 0, unwritten: false, at: At::Head }
     }
 
     pub(super) fn into_stream(self) -> S {
@@ -225,6 +227,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.presence.stalled(polled.is_pending());
+        this.unwritten |= polled.is_pending();
         polled
     }
 
@@ -236,6 +239,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
         this.presence.stalled(polled.is_pending());
+        this.unwritten |= polled.is_pending();
         polled
     }
 
@@ -244,7 +248,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        // hyper may have read the next request while the answer before it was being written. It begins that one when
+        // it is polled again, and nothing else would poll it.
+        if flushed.is_ready() && std::mem::take(&mut this.unwritten) {
+            context.waker().wake_by_ref();
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
