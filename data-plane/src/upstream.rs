@@ -172,7 +172,8 @@ impl Upstreams {
                 },
             }
         }
-        let mut line = self.open(attempt, &pool).await?;
+        // Boxed, because most requests find a connection.
+        let mut line = Box::pin(self.open(attempt, &pool)).await?;
         match line.send(request).await {
             Ok(response) => Ok(Answer::around(response, line, pool, attempt.worker)),
             Err(SendError::Unsent(_)) => Err(Failure::new(FailureKind::Broken, "closed before the request was sent")),
@@ -181,7 +182,7 @@ impl Upstreams {
     }
 
     /// An idle connection that still stands, to an address that may still be dialled.
-    async fn checkout(&self, attempt: &Attempt<'_>, pool: &Arc<Pool>) -> Option<Line> {
+    async fn checkout(&self, attempt: &Attempt<'_>, pool: &Arc<Pool>) -> Option<Box<Line>> {
         let now = Instant::now();
         let policy = self.policy(attempt);
         loop {
@@ -199,7 +200,7 @@ impl Upstreams {
         Policy { networks: &attempt.settings.upstream_networks, protected: &self.protected }
     }
 
-    async fn open(&self, attempt: &Attempt<'_>, pool: &Pool) -> Result<Line, Failure> {
+    async fn open(&self, attempt: &Attempt<'_>, pool: &Pool) -> Result<Box<Line>, Failure> {
         let mut policy = self.policy(attempt);
         let protected;
         if let Some(guarded) = self.guarded.as_ref().filter(|guarded| guarded.port == attempt.provider.upstream.port) {

@@ -104,7 +104,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
             return Ok(Reply { head, answer, peeked, provider: Arc::clone(provider), permit, clock, flight });
         };
         if let (Ok(got), true) = (ended, parcel.is_at_home()) {
-            use_up(got.answer).await;
+            Box::pin(use_up(got.answer)).await;
         }
         leg = next;
         if leg.repeats {

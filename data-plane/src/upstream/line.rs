@@ -80,13 +80,14 @@ pub(crate) enum SendError {
 }
 
 impl Line {
-    /// `counted`: among the connections that stand, as long as this one does.
-    pub(crate) async fn open(stream: Stream, counted: Option<Connected>) -> hyper::Result<Self> {
+    /// `counted`: among the connections that stand, as long as this one does. Boxed once, because it is handed around
+    /// with every request.
+    pub(crate) async fn open(stream: Stream, counted: Option<Connected>) -> hyper::Result<Box<Self>> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER);
         let peer = stream.peer();
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver, ended: false, peer, _counted: counted })
+        Ok(Box::new(Self { sender, driver, ended: false, peer, _counted: counted }))
     }
 
     /// The address that was dialled; `None`: the connection was gone at once.
@@ -125,7 +126,7 @@ impl Line {
 pub(crate) struct Answer {
     body: Incoming,
     /// `None`: given back, or given up.
-    line: Option<Line>,
+    line: Option<Box<Line>>,
     pool: Arc<Pool>,
     worker: usize,
     reusable: bool,
@@ -133,7 +134,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn around(response: Response<Incoming>, line: Line, pool: Arc<Pool>, worker: usize) -> Response<Self> {
+    pub(crate) fn around(
+        response: Response<Incoming>,
+        line: Box<Line>,
+        pool: Arc<Pool>,
+        worker: usize,
+    ) -> Response<Self> {
         // Two statements of one length: what follows on such a connection cannot be trusted.
         let twice =
             response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH);

@@ -26,7 +26,7 @@ pub(crate) struct Pool {
 }
 
 struct Idle {
-    line: Line,
+    line: Box<Line>,
     since: Instant,
 }
 
@@ -60,7 +60,7 @@ impl Pool {
     }
 
     /// The connection that this worker used last.
-    pub(crate) fn take(&self, worker: usize, now: Instant) -> Option<Line> {
+    pub(crate) fn take(&self, worker: usize, now: Instant) -> Option<Box<Line>> {
         let mut idle = self.lock(worker);
         let Idle { line, since } = idle.pop()?;
         if now.saturating_duration_since(since) < self.keep_alive {
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// Gives one back; above the limit it is closed.
-    pub(crate) fn put(&self, worker: usize, line: Line) {
+    pub(crate) fn put(&self, worker: usize, line: Box<Line>) {
         let mut idle = self.lock(worker);
         if idle.len() < self.limit {
             idle.push(Idle { line, since: Instant::now() });
