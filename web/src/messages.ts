@@ -181,6 +181,7 @@ export const messages = {
     connect: "Connect",
     firstByte: "First response byte",
     idle: "Between bytes",
+    total: "Whole request, empty for none",
     durationHint: "Such as 5s or 10m.",
     durationInvalid: "Write a number and a unit: 500ms, 5s, 10m.",
   },
@@ -223,6 +224,8 @@ export const messages = {
     formLead: "Give one app or agent its own endpoint.",
     provider: "Provider",
     providerHint: "Its connection and credential are used; its own rules apply as well.",
+    shared: (providers: string[]) =>
+      `Requests are shared among ${providers.join(", ")}. Shares, priorities and retries are set over the REST API.`,
     needsProvider: "A proxy stands in front of a provider. Connect one first.",
   },
 

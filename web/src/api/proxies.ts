@@ -26,6 +26,13 @@ export const proxyQuery = (name: string) =>
 /** The provider behind a proxy. */
 export const providerOf = (proxy: Proxy): string => proxy.provider ?? proxy.targets?.[0]?.provider ?? "";
 
+/** All providers behind a proxy. */
+export const providersOf = (proxy: Proxy): string[] =>
+  proxy.targets?.length ? proxy.targets.map(({ provider }) => provider) : [providerOf(proxy)];
+
+/** Whether several providers stand behind a proxy. */
+export const isShared = (proxy: Proxy): boolean => (proxy.targets?.length ?? 0) > 1;
+
 export const createProxy = (body: ProxyInput): Promise<Proxy> => unwrap(client.POST("/api/v1/llm-proxies", { body }));
 
 /** What of a proxy may be changed; what is left out stays as it was read. */

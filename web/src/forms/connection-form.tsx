@@ -3,14 +3,15 @@ import { useQuery } from "@tanstack/react-query";
 import { useForm } from "react-hook-form";
 import type { UseFormRegister } from "react-hook-form";
 import { endpointsQuery } from "../api/endpoints";
-import { providerOf } from "../api/proxies";
+import { isShared, providersOf } from "../api/proxies";
 import type { Endpoint } from "../api/types";
 import { messages } from "../messages";
 import { Button } from "../ui/button";
 import { SelectField, TextField } from "../ui/field";
+import { changeOf, valuesOf } from "./connection";
+import type { ConnectionValues } from "./connection";
 import { useReplaceEndpoint } from "./endpoint-change";
-import type { EndpointChange } from "./endpoint-change";
-import { COMMON_FIELDS, NamingFields, TimeoutFields, commonChange, commonValues, useBase } from "./endpoint-fields";
+import { COMMON_FIELDS, NamingFields, TimeoutFields, useBase } from "./endpoint-fields";
 import type { CommonValues } from "./endpoint-fields";
 import { isUrl, sameHost } from "./names";
 import { placeProblem } from "./problems";
@@ -20,12 +21,6 @@ import { useDenied } from "./session";
 const m = messages.providers;
 const e = messages.endpoint;
 
-interface Values extends CommonValues {
-  url: string;
-  credential: string;
-  provider: string;
-}
-
 const FIELDS = {
   ...COMMON_FIELDS,
   "/upstream/url": "url",
@@ -33,37 +28,14 @@ const FIELDS = {
   "/provider": "provider",
 } as const;
 
-const valuesOf = (read: Endpoint): Values => ({
-  ...commonValues(read),
-  url: read.kind === "provider" ? read.upstream.url : "",
-  credential: "",
-  provider: read.kind === "proxy" ? providerOf(read) : "",
-});
-
-function changeOf(read: Endpoint, values: Values): EndpointChange {
-  const common = commonChange(values);
-  if (read.kind === "proxy") return { ...common, provider: values.provider, targets: [] };
-  const stored = read.upstream.credential;
-  const credential =
-    values.credential !== "" ? { value: values.credential } : stored ? { secret: stored.secret } : undefined;
-  return {
-    ...common,
-    upstream: {
-      url: values.url,
-      ...(read.upstream.caPem ? { caPem: read.upstream.caPem } : {}),
-      ...(credential === undefined ? {} : { credential }),
-    },
-  };
-}
-
 export function ConnectionForm({ endpoint }: { endpoint: Endpoint }) {
   const denied = useDenied("endpoints:write");
   const [base, follow, reload] = useBase(endpoint);
-  const form = useForm<Values>({ values: valuesOf(base) });
+  const form = useForm<ConnectionValues>({ values: valuesOf(base) });
   const { errors, isDirty } = form.formState;
   follow(isDirty);
   const saving = useReplaceEndpoint(endpoint, {
-    onError: (error) => placeProblem<Values>(error, FIELDS, form.setError),
+    onError: (error) => placeProblem<ConnectionValues>(error, FIELDS, form.setError),
     onSaved: (saved) => {
       form.reset(valuesOf(saved));
     },
@@ -99,6 +71,8 @@ export function ConnectionForm({ endpoint }: { endpoint: Endpoint }) {
             })}
           />
         </>
+      ) : isShared(base) ? (
+        <p className="field-hint">{messages.proxies.shared(providersOf(base))}</p>
       ) : (
         <ProviderChoice register={form.register} error={errors.provider?.message} />
       )}
@@ -121,7 +95,13 @@ export function ConnectionForm({ endpoint }: { endpoint: Endpoint }) {
   );
 }
 
-function ProviderChoice({ register, error }: { register: UseFormRegister<Values>; error: string | undefined }) {
+function ProviderChoice({
+  register,
+  error,
+}: {
+  register: UseFormRegister<ConnectionValues>;
+  error: string | undefined;
+}) {
   const all = useQuery(endpointsQuery).data ?? [];
   return (
     <SelectField

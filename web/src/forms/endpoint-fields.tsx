@@ -15,6 +15,8 @@ export interface CommonValues extends FieldValues {
   connect: string;
   firstByte: string;
   idle: string;
+  /** Empty: the node's own. */
+  total: string;
 }
 
 /** Pointers of the common members and the fields they belong to. */
@@ -25,6 +27,7 @@ export const COMMON_FIELDS = {
   "/timeouts/connect": "connect",
   "/timeouts/firstByte": "firstByte",
   "/timeouts/idle": "idle",
+  "/timeouts/total": "total",
 } as const;
 
 export const commonValues = (read: Endpoint): CommonValues => ({
@@ -34,13 +37,19 @@ export const commonValues = (read: Endpoint): CommonValues => ({
   connect: read.timeouts.connect,
   firstByte: read.timeouts.firstByte,
   idle: read.timeouts.idle,
+  total: read.timeouts.total ?? "",
 });
 
 export const commonChange = (values: CommonValues) => ({
   displayName: values.displayName,
   description: values.description,
   context: values.context,
-  timeouts: { connect: values.connect, firstByte: values.firstByte, idle: values.idle },
+  timeouts: {
+    connect: values.connect,
+    firstByte: values.firstByte,
+    idle: values.idle,
+    ...(values.total === "" ? {} : { total: values.total }),
+  },
 });
 
 /**
@@ -80,6 +89,7 @@ export function NamingFields({ register, errors }: CommonFieldsProps) {
 
 export function TimeoutFields({ register, errors }: CommonFieldsProps) {
   const valid = { validate: (value: string) => isDuration(value) || m.durationInvalid };
+  const optional = { validate: (value: string) => value === "" || isDuration(value) || m.durationInvalid };
   return (
     <fieldset className="stack-tight">
       <legend className="field-label">{m.timeouts}</legend>
@@ -87,6 +97,7 @@ export function TimeoutFields({ register, errors }: CommonFieldsProps) {
         <TextField label={m.connect} error={errors.connect?.message} {...register("connect", valid)} />
         <TextField label={m.firstByte} error={errors.firstByte?.message} {...register("firstByte", valid)} />
         <TextField label={m.idle} error={errors.idle?.message} {...register("idle", valid)} />
+        <TextField label={m.total} error={errors.total?.message} {...register("total", optional)} />
       </div>
       <p className="field-hint">{m.durationHint}</p>
     </fieldset>

@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { prepend } from "../../src/api/live";
 import { isProblem, problemFrom } from "../../src/api/problem";
 import { matches } from "../../src/api/requests";
-import type { RequestRow } from "../../src/api/types";
+import type { Endpoint, RequestRow } from "../../src/api/types";
+import { changeOf, valuesOf } from "../../src/forms/connection";
 import { statusOf } from "../../src/forms/endpoint-status";
 import { freeName, isContext, isDuration, isName, isUrl, sameHost } from "../../src/forms/names";
 import { placeProblem } from "../../src/forms/problems";
@@ -185,5 +186,31 @@ describe("signing in by link", () => {
     for (const foreign of ["//evil.example", "/\\evil.example", "https://evil.example", undefined]) {
       expect(isOwnAddress(foreign)).toBe(false);
     }
+  });
+});
+
+describe("saving a proxy", () => {
+  const proxy = (over: object): Endpoint =>
+    ({ kind: "proxy", context: "/p", timeouts: { connect: "5s", firstByte: "10m", idle: "5m" }, ...over }) as Endpoint;
+
+  it("keeps several providers, their shares, and the deadline of the whole", () => {
+    const read = proxy({
+      targets: [
+        { provider: "a", weight: 3, priority: 0 },
+        { provider: "b", weight: 1, priority: 1 },
+      ],
+      timeouts: { connect: "5s", firstByte: "10m", idle: "5m", total: "2m" },
+    });
+    const change = changeOf(read, { ...valuesOf(read), description: "new" });
+    expect(change).not.toHaveProperty("targets");
+    expect(change).not.toHaveProperty("provider");
+    expect(change).toMatchObject({ description: "new", timeouts: { total: "2m" } });
+  });
+
+  it("changes the one provider", () => {
+    const read = proxy({ targets: [{ provider: "a", weight: 1, priority: 0 }] });
+    const change = changeOf(read, { ...valuesOf(read), provider: "b" });
+    expect(change).toMatchObject({ provider: "b", targets: [] });
+    expect(change.timeouts).not.toHaveProperty("total");
   });
 });

@@ -1,7 +1,7 @@
 /** The first tab of an endpoint: where to call it, how, and whether anybody has. */
 import { Link } from "@tanstack/react-router";
 import { KeyRound } from "lucide-react";
-import { providerOf } from "../../api/proxies";
+import { providersOf } from "../../api/proxies";
 import type { Endpoint } from "../../api/types";
 import { DeployProgress } from "../../forms/deploy-progress";
 import { LiveRequests } from "../../forms/live-requests";
@@ -87,11 +87,13 @@ function Facts({ endpoint }: { endpoint: Endpoint }) {
       ) : (
         <>
           <dt>{m.provider}</dt>
-          <dd>
-            <Link to={paths.provider} params={{ name: providerOf(endpoint) }}>
-              {providerOf(endpoint)}
-            </Link>
-          </dd>
+          {providersOf(endpoint).map((name) => (
+            <dd key={name}>
+              <Link to={paths.provider} params={{ name }}>
+                {name}
+              </Link>
+            </dd>
+          ))}
         </>
       )}
       <dt>{m.context}</dt>
