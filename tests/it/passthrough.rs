@@ -144,7 +144,9 @@ async fn headers_come_back_without_what_is_not_for_the_client() {
 
 #[tokio::test]
 async fn a_connection_is_used_again_but_never_for_another_provider() {
-    let stack = Stack::sqlite().await;
+    // Each worker has connections of its own.
+    let mut stack = Stack::without_nodes(None, Vec::new()).await;
+    stack.add_node("node-1", &[("gateway.workers", "1")]).await;
     let upstream = Upstream::start(Vendor::OpenAi).await;
     upstream.accept_any_credential();
     let first = stack.provider("first", &upstream).await;
