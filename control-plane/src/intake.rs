@@ -164,6 +164,10 @@ fn record_from_wire(record: UsageRecord) -> Option<Record> {
         method,
         path,
         revision,
+        // Not kept yet.
+        cost_nanos: _,
+        price_version: _,
+        unpriced: _,
     } = record;
     let outcome = match WireOutcome::try_from(outcome).ok()? {
         WireOutcome::Unspecified => return None,

@@ -65,7 +65,7 @@ pub fn wire_kind(kind: Kind) -> i32 {
 /// The kind with this number on the wire; `None`: none that we know.
 pub fn kind_from_wire(number: i32) -> Option<Kind> {
     match WireKind::try_from(number).ok()? {
-        WireKind::Unspecified => None,
+        WireKind::Unspecified | WireKind::Prices => None,
         WireKind::Settings => Some(Kind::Settings),
         WireKind::Template => Some(Kind::Template),
         WireKind::Endpoint => Some(Kind::Endpoint),

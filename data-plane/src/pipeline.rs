@@ -6,6 +6,7 @@ pub mod account;
 mod admit;
 mod attempts;
 mod authenticate;
+mod bill;
 mod clock;
 mod dispatch;
 mod frames;

@@ -354,6 +354,9 @@ fn record() -> Record {
         method: Method::POST,
         path: "/".into(),
         revision: 1,
+        cost_nanos: None,
+        price_version: None,
+        unpriced: false,
     }
 }
 

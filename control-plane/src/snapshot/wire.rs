@@ -449,7 +449,7 @@ mod tests {
                     Kind::Endpoint => format!("{:#?}", Endpoint::decode(body).unwrap()),
                     Kind::ApiKey => format!("{:#?}", ApiKey::decode(body).unwrap()),
                     Kind::Secret => format!("{:#?}", Secret::decode(body).unwrap()),
-                    Kind::Unspecified => panic!("an entry of no kind"),
+                    Kind::Unspecified | Kind::Prices => panic!("an entry of no kind"),
                 };
                 format!("revision {}: {message}", entry.revision)
             })

@@ -14,6 +14,7 @@ use uuid::fmt::Hyphenated;
 
 use super::Plane;
 use super::attempts::{Attempts, Ending};
+use super::bill::{self, Bill};
 use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
@@ -124,6 +125,12 @@ pub struct Record {
     pub path: Box<str>,
     /// Of the configuration that decided.
     pub revision: u64,
+    /// Nano-dollars; `None`: unknown.
+    pub cost_nanos: Option<u64>,
+    /// Of the price that was applied; `None`: none was.
+    pub price_version: Option<Arc<str>>,
+    /// The cost is unknown because there is no price, not for want of tokens.
+    pub unpriced: bool,
 }
 
 /// Where records go. Must not block.
@@ -377,6 +384,9 @@ impl Account {
         let requested_model = self.requested_model().map(Into::into);
         let path = self.uri.path().get(self.context..).unwrap_or_default();
         let facts = std::mem::take(&mut self.facts);
+        let refused = matches!(outcome, Outcome::VendorError) || !self.admitted;
+        let provider = self.provider.as_deref();
+        let Bill { cost_nanos, price_version, unpriced } = bill::of(provider, self.requested_model(), &facts, refused);
         Some(Record {
             id: self.id,
             started_at_us: self.started_at_us,
@@ -403,6 +413,9 @@ impl Account {
             method: self.method.clone(),
             path: cut(path).into(),
             revision: self.revision,
+            cost_nanos,
+            price_version,
+            unpriced,
         })
     }
 }

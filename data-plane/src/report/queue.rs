@@ -127,6 +127,9 @@ mod tests {
             method: Method::GET,
             path: "/".into(),
             revision: 1,
+            cost_nanos: None,
+            price_version: None,
+            unpriced: false,
         }
     }
 

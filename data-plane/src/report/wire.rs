@@ -33,6 +33,9 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         method,
         path,
         revision,
+        cost_nanos,
+        price_version,
+        unpriced,
     } = record;
     // One allocation for all ids.
     let mut ids = [id, endpoint_id, api_key_id, provider_id.unwrap_or_default()].map(Uuid::into_bytes).concat();
@@ -64,6 +67,9 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         method: method.as_str().to_owned(),
         path: path.into(),
         revision,
+        cost_nanos,
+        price_version: price_version.as_deref().unwrap_or_default().to_owned(),
+        unpriced,
     }
 }
 

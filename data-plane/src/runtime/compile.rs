@@ -15,6 +15,7 @@ use super::endpoint::wire::{Parsed, ParsedTarget};
 use super::endpoint::{Endpoint, Target, USUAL_ATTEMPTS};
 use super::invalid::{Code, Invalid};
 use super::key_location::KeyLocation;
+use super::price::{PriceList, Prices};
 use super::provider::Provider;
 use super::provider::wire::{Resolved, told};
 use super::proxy::wire::Parsed as ParsedRoute;
@@ -29,7 +30,8 @@ pub(super) fn compile(wanted: &Configuration, served: &Configuration) -> Compile
     let settings = work.settings();
     let templates = work.each(Kind::Template, |id, body| Template::from_wire(id, body).map(Arc::new));
     let secrets = work.each(Kind::Secret, |_, body| Secret::try_from(body));
-    let endpoints = work.endpoints(&templates, &secrets);
+    let prices = work.each(Kind::Prices, |_, body| PriceList::try_from(body).map(Arc::new));
+    let endpoints = work.endpoints(&templates, &secrets, &prices);
     let keys = work.keys();
     work.unknown_kinds();
     let Work { chosen, mut rejected, .. } = work;
@@ -123,7 +125,7 @@ impl<'a> Work<'a> {
     fn unknown_kinds(&mut self) {
         for (key, entry) in self.wanted {
             match Kind::try_from(key.0) {
-                Ok(Kind::Settings | Kind::Template | Kind::Endpoint | Kind::ApiKey | Kind::Secret) => {}
+                Ok(Kind::Settings | Kind::Template | Kind::Endpoint | Kind::ApiKey | Kind::Secret | Kind::Prices) => {}
                 Ok(Kind::Unspecified) | Err(_) => self.reject(
                     *key,
                     entry,
@@ -137,6 +139,7 @@ impl<'a> Work<'a> {
         &mut self,
         templates: &BTreeMap<Uuid, Arc<Template>>,
         secrets: &BTreeMap<Uuid, Secret>,
+        prices: &BTreeMap<Uuid, Arc<PriceList>>,
     ) -> Matcher<Arc<Endpoint>> {
         let stripped = credential_headers(templates);
         let mut claims = self.standing_claims();
@@ -151,7 +154,7 @@ impl<'a> Work<'a> {
                 if kind.unwrap_or(false) != routes {
                     continue;
                 }
-                let references = References { wanted: self.wanted, templates, secrets, providers: &providers };
+                let references = References { wanted: self.wanted, templates, secrets, prices, providers: &providers };
                 let built = self.choose(key, entry, |body| {
                     let parsed = Parsed::try_from(body)?;
                     if claims.overlap(&parsed.context).is_some_and(|holder| *holder != key) {
@@ -206,6 +209,7 @@ struct References<'a> {
     wanted: &'a Configuration,
     templates: &'a BTreeMap<Uuid, Arc<Template>>,
     secrets: &'a BTreeMap<Uuid, Secret>,
+    prices: &'a BTreeMap<Uuid, Arc<PriceList>>,
     providers: &'a BTreeMap<Uuid, Arc<Provider>>,
 }
 
@@ -236,6 +240,7 @@ impl References<'_> {
             further_attempts,
             target,
         } = parsed;
+        let prices = Prices::of(self.prices.get(&id), self.prices.get(&template));
         let template = Arc::clone(self.find(Kind::Template, self.templates, template, "/template")?);
         let target = match target {
             ParsedTarget::Upstream(upstream) => {
@@ -255,6 +260,7 @@ impl References<'_> {
                     destination,
                     timeouts,
                     answered: told(&name, "200"),
+                    prices,
                     meters: Carried::default(),
                 })))
             }

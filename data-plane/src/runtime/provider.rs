@@ -10,6 +10,7 @@ use url::Host;
 use uuid::Uuid;
 
 use super::carried::Carried;
+use super::price::Prices;
 use super::template::Template;
 use crate::telemetry::meters::ProviderMeters;
 
@@ -35,6 +36,8 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// How an attempt here that was answered 200 is told: by far the most frequent one is made once.
     pub answered: HeaderValue,
+    /// What its tokens cost.
+    pub prices: Prices,
     /// What is counted of it.
     pub(crate) meters: Carried<ProviderMeters>,
 }
