@@ -162,6 +162,7 @@ pub(crate) fn plane(
         metrics: Metrics::default(),
         budget: Budget::new(memory),
         key_counts: KeyCounts::default(),
+        timers: (0..workers.get()).map(|_| Arc::default()).collect(),
         tls: None,
         limits,
         deadlines,

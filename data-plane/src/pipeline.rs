@@ -32,6 +32,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use self::account::Sink;
+pub(crate) use self::clock::Timers;
 use self::receive::Call;
 pub(crate) use self::relay::AnswerBody;
 use crate::config::{Deadlines, Limits};
@@ -54,6 +55,8 @@ pub(crate) struct Plane {
     /// What all requests may hold.
     pub(crate) budget: Budget,
     pub(crate) key_counts: KeyCounts,
+    /// Of each worker.
+    pub(crate) timers: Box<[Arc<Timers>]>,
     pub(crate) limits: Limits,
     pub(crate) deadlines: Deadlines,
     /// `None`: clients speak plain HTTP.

@@ -3,14 +3,38 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// Timers that one worker's requests have left behind. A timer that is due before all others wakes its thread when it is
+/// set, by a system call; one that was set for an earlier request fires too early at most, and is moved then.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(Mutex<Vec<Pin<Box<Sleep>>>>);
+
+/// As many are kept: more would be for a crowd that may not come back.
+const SPARE: usize = 256;
+
+impl Timers {
+    fn take(&self) -> Option<Pin<Box<Sleep>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, timer: Pin<Box<Sleep>>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            spare.push(timer);
+        }
+    }
+}
+
 /// Runs while something is awaited, not while the other side holds us up.
 pub(super) struct Clock {
-    sleep: Pin<Box<Sleep>>,
+    timers: Arc<Timers>,
+    /// `None`: nothing has been waited for yet. It may fire too early, never too late.
+    timer: Option<Pin<Box<Sleep>>>,
     patience: Duration,
     since: Instant,
     waiting: bool,
@@ -28,19 +52,14 @@ pub(super) enum Late {
 
 impl Clock {
     /// Begins to run at once.
-    pub(super) fn start(patience: Duration) -> Self {
-        let since = Instant::now();
-        Self { sleep: Box::pin(sleep_until(since + patience)), patience, since, waiting: true, deadline: None }
+    pub(super) fn start(timers: &Arc<Timers>, patience: Duration) -> Self {
+        Self::start_until(timers, patience, None)
     }
 
     /// The same, with an end to everything.
-    pub(super) fn start_until(patience: Duration, deadline: Option<Instant>) -> Self {
-        let mut clock = Self::start(patience);
-        clock.deadline = deadline;
-        if let Some(deadline) = deadline {
-            clock.sleep.as_mut().reset(deadline.min(clock.since + patience));
-        }
-        clock
+    pub(super) fn start_until(timers: &Arc<Timers>, patience: Duration, deadline: Option<Instant>) -> Self {
+        let timers = Arc::clone(timers);
+        Self { timers, timer: None, patience, since: Instant::now(), waiting: true, deadline }
     }
 
     /// There is an end to nothing any more.
@@ -61,11 +80,7 @@ impl Clock {
     /// It has come, and from now on the patience is another.
     pub(super) fn arrived_then(&mut self, patience: Duration) {
         self.waiting = false;
-        if patience != self.patience {
-            self.patience = patience;
-            let next = Instant::now() + patience;
-            self.sleep.as_mut().reset(self.deadline.map_or(next, |deadline| deadline.min(next)));
-        }
+        self.patience = patience;
     }
 
     /// Begins anew although nothing has come.
@@ -79,20 +94,35 @@ impl Clock {
             self.waiting = true;
             self.since = Instant::now();
         }
-        while self.sleep.as_mut().poll(context).is_ready() {
+        let due = self.due();
+        let timers = &self.timers;
+        let timer = self.timer.get_or_insert_with(|| timers.take().unwrap_or_else(|| Box::pin(sleep_until(due))));
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        while timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            let mut next = self.since + self.patience;
-            if let Some(deadline) = self.deadline {
-                if deadline <= now {
-                    return Poll::Ready(Late::Deadline);
-                }
-                next = next.min(deadline);
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(Late::Deadline);
             }
             if self.since + self.patience <= now {
                 return Poll::Ready(Late::Patience);
             }
-            self.sleep.as_mut().reset(next);
+            timer.as_mut().reset(due);
         }
         Poll::Pending
+    }
+
+    fn due(&self) -> Instant {
+        let next = self.since + self.patience;
+        self.deadline.map_or(next, |deadline| deadline.min(next))
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.timers.keep(timer);
+        }
     }
 }

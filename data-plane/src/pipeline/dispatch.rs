@@ -222,7 +222,8 @@ async fn attempt(
         total: None,
     });
     let connect = timeouts.connect.unwrap_or(node.connect);
-    let mut clock = Clock::start_until(timeouts.first_byte.unwrap_or(node.upstream_first_byte), deadline);
+    let mut clock =
+        Clock::start_until(call.timers(), timeouts.first_byte.unwrap_or(node.upstream_first_byte), deadline);
     let idle = timeouts.idle.unwrap_or(node.upstream_idle);
     let request = parcel.pack(call, permit, provider)?;
     let attempt = Attempt {

@@ -48,7 +48,8 @@ impl Parcel {
             call.account.uploads(Arc::clone(&upload));
             let (limits, patience) = (&call.plane.limits, call.plane.deadlines.body_idle);
             let reads_model = reads_body.then(|| Arc::clone(endpoint));
-            let mut source = Source::new(body, Arc::clone(&upload), limits.body_bytes, patience, reads_model);
+            let timers = call.timers();
+            let mut source = Source::new(body, Arc::clone(&upload), limits.body_bytes, patience, timers, reads_model);
             if let (true, Some(held)) = (again, call.plane.budget.reserve(0)) {
                 source.keep(limits.retained_bytes, held);
             }

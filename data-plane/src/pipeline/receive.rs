@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Plane;
 use super::account::Account;
+use super::clock::Timers;
 use super::handshake::{Handshake, Wish};
 use crate::config::Limits;
 use crate::error::Refusal;
@@ -31,7 +32,7 @@ pub(super) struct Call {
     pub(super) busy: Busy,
     pub(super) request_id: request_id::Text,
     pub(super) now_ms: u64,
-    /// Serves the connection: vendors' connections are those of this worker.
+    /// Serves the connection: vendors' connections and timers are those of this worker.
     pub(super) worker: usize,
 }
 
@@ -53,6 +54,11 @@ impl Call {
         let account = Account::open(Arc::clone(&plane), worker, id, now_us, started, &head);
         let request_id = request_id::text(id);
         Self { plane, head, body: Some(body), account, websocket: None, busy, request_id, now_ms, worker }
+    }
+
+    /// Those of the worker.
+    pub(super) fn timers(&self) -> &Arc<Timers> {
+        &self.plane.timers[self.worker]
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::clock::Clock;
+use super::clock::{Clock, Timers};
 use crate::dialect::pointer::Slot;
 use crate::dialect::scan::{Scalar, Scanner, Sink};
 use crate::error::Refusal;
@@ -87,6 +87,7 @@ pub(super) struct Source {
     upload: Arc<Upload>,
     limit: u64,
     patience: Duration,
+    timers: Arc<Timers>,
     clock: Option<Clock>,
     scan: Option<(Arc<Endpoint>, Scanner)>,
     kept: Option<Kept>,
@@ -122,13 +123,14 @@ impl Source {
         upload: Arc<Upload>,
         limit: u64,
         patience: Duration,
+        timers: &Arc<Timers>,
         reads_model: Option<Arc<Endpoint>>,
     ) -> Self {
         let scan = reads_model.map(|endpoint| {
             let scanner = Scanner::new(&endpoint.template.model.body);
             (endpoint, scanner)
         });
-        Self { body, upload, limit, patience, clock: None, scan, kept: None }
+        Self { body, upload, limit, patience, timers: Arc::clone(timers), clock: None, scan, kept: None }
     }
 
     /// Keeps what passes, as long as it is no more than `bound` bytes and `held` can grow by them.
@@ -186,7 +188,7 @@ impl Source {
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(self.fail(BROKEN)))),
                 Poll::Ready(None) => self.upload.received.store(true, Ordering::Relaxed),
                 Poll::Pending => {
-                    let clock = self.clock.get_or_insert_with(|| Clock::start(self.patience));
+                    let clock = self.clock.get_or_insert_with(|| Clock::start(&self.timers, self.patience));
                     return clock.poll_late(context).map(|_| Some(Err(self.fail(STALLED))));
                 }
             }
