@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proto::usage::{Outcome as WireOutcome, UsageAck, UsageBatch, UsageRecord, usage_ingest_server::UsageIngest};
+use proto::usage::{
+    Attempt as WireAttempt, Books as WireBooks, Denial as WireDenial, Outcome as WireOutcome, UsageAck, UsageBatch,
+    UsageRecord, usage_ingest_server::UsageIngest,
+};
+use time::OffsetDateTime;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,7 +16,8 @@ use uuid::Uuid;
 use crate::{
     events::{Events, Topic},
     link,
-    model::usage::{Batch, Outcome, Record},
+    model::books::Books,
+    model::usage::{Attempt, Batch, Denial, Outcome, Record},
     publisher::Publisher,
     store::{Store, gateway::Admitted, request, usage},
 };
@@ -20,6 +25,8 @@ use crate::{
 const ACKS: usize = 8;
 /// More than a node puts into one batch.
 const LARGEST_BATCH: usize = 10_000;
+/// More than a request ever makes.
+const ATTEMPTS: usize = 32;
 
 /// The service that nodes report to.
 #[derive(Clone, Debug)]
@@ -114,7 +121,7 @@ impl Inner {
 }
 
 fn batch_from_wire(admission: &Admitted, batch: UsageBatch) -> Result<Batch, Status> {
-    let UsageBatch { node, boot, seq, records } = batch;
+    let UsageBatch { node, boot, seq, records, books } = batch;
     let malformed = |what: &str| Status::invalid_argument(format!("a malformed batch: {what}"));
     let boot = Uuid::from_slice(&boot).map_err(|_| malformed("boot"))?;
     let seq = i64::try_from(seq).ok().filter(|seq| *seq > 0).ok_or_else(|| malformed("seq"))?;
@@ -124,16 +131,61 @@ fn batch_from_wire(admission: &Admitted, batch: UsageBatch) -> Result<Batch, Sta
     let sent = records.len();
     // One record that cannot be read must not hold up all that come after it.
     let records: Vec<_> = records.into_iter().filter_map(record_from_wire).collect();
-    if records.len() < sent {
+    let unreadable = sent - records.len();
+    if unreadable > 0 {
         tracing::error!(
             gateway.name = admission.gateway,
             node.name = node,
-            unreadable = sent - records.len(),
+            unreadable,
             "records of usage could not be read; they are lost"
         );
     }
     let (organization_id, gateway_id) = (admission.organization_id, admission.gateway_id);
-    Ok(Batch { organization_id, gateway_id, node: text(&node).unwrap_or_default(), boot, seq, records })
+    Ok(Batch {
+        organization_id,
+        gateway_id,
+        node: text(&node).unwrap_or_default(),
+        boot,
+        seq,
+        records,
+        unreadable: i64::try_from(unreadable).unwrap_or(i64::MAX),
+        books: books.map(books_from_wire),
+    })
+}
+
+fn books_from_wire(books: WireBooks) -> Books {
+    let WireBooks { started, settled, in_flight, unsettled, lost, records } = books;
+    Books {
+        started: number(started),
+        settled: number(settled),
+        in_flight: number(in_flight),
+        unsettled: number(unsettled),
+        lost: number(lost),
+        records: number(records),
+    }
+}
+
+fn denial_from_wire(denial: WireDenial) -> Denial {
+    let WireDenial { rule, measured, allowed, window, frees_at_us } = denial;
+    let at = |us| OffsetDateTime::from_unix_timestamp_nanos(i128::from(number(us)) * 1_000).ok();
+    Denial {
+        rule: text(&rule).unwrap_or_default(),
+        measured: measured.map(number),
+        allowed: allowed.map(number),
+        window: text(&window),
+        frees_at: frees_at_us.and_then(at),
+    }
+}
+
+/// `None`: nobody knows whom it went to.
+fn attempt_from_wire(attempt: WireAttempt) -> Option<Attempt> {
+    let WireAttempt { provider_id, status, ending, duration_us } = attempt;
+    Some(Attempt {
+        provider_id: Uuid::from_slice(&provider_id).ok()?,
+        status: (status != 0).then_some(i64::from(status)),
+        ending: text(&ending),
+        duration_us: number(duration_us),
+    })
 }
 
 /// `None`: an id or the outcome cannot be read.
@@ -168,6 +220,9 @@ fn record_from_wire(record: UsageRecord) -> Option<Record> {
         cost_nanos: _,
         price_version: _,
         unpriced: _,
+        denial,
+        attempts,
+        unsettled,
     } = record;
     let outcome = match WireOutcome::try_from(outcome).ok()? {
         WireOutcome::Unspecified => return None,
@@ -205,6 +260,9 @@ fn record_from_wire(record: UsageRecord) -> Option<Record> {
         method: text(&method).unwrap_or_default(),
         path: text(&path).unwrap_or_default(),
         revision: number(revision),
+        denial: denial.map(denial_from_wire),
+        attempts: attempts.into_iter().take(ATTEMPTS).filter_map(attempt_from_wire).collect(),
+        unsettled,
     })
 }
 

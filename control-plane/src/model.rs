@@ -1,6 +1,7 @@
 //! The domain's vocabulary: pure types and rules, one file per noun. No IO, no SQL, no HTTP.
 
 pub mod api_key;
+pub mod books;
 pub mod context;
 pub mod deployment;
 pub mod duration;

@@ -5,6 +5,7 @@ pub mod access_token;
 pub mod api_key;
 pub mod audit;
 pub mod authority;
+pub mod books;
 pub mod catalog;
 pub mod change;
 pub mod deployment;

@@ -44,6 +44,8 @@ pub struct Config {
     pub breaker: Breaker,
     /// How often this node sends requests again.
     pub retries: Retries,
+    /// What is written down of requests.
+    pub usage: Usage,
     /// The log.
     pub log: Log,
 }
@@ -237,6 +239,24 @@ pub struct Retries {
     pub percent: u32,
     /// And so many more in a bad moment.
     pub burst: u32,
+}
+
+/// `[usage]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// What becomes of requests whose start cannot be written to disk.
+    pub unwritten: Unwritten,
+}
+
+/// What becomes of a request that cannot be written down before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unwritten {
+    /// It is served, and counted as not written.
+    Serve,
+    /// It is refused.
+    Refuse,
 }
 
 /// `[log]`

@@ -66,6 +66,8 @@ pub enum Refusal {
     TooManyRequests,
     /// The requests in flight hold as much memory as they may.
     Overloaded,
+    /// That it is about to be sent cannot be written down, and the node is told not to send it then.
+    NotRecordable,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// The body stopped arriving.
@@ -94,7 +96,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -118,6 +120,7 @@ impl Refusal {
         Self::EndpointDisabled,
         Self::TooManyRequests,
         Self::Overloaded,
+        Self::NotRecordable,
         Self::BodyTooLarge,
         Self::BodyStalled,
         Self::BodyBroken,
@@ -163,7 +166,7 @@ impl Refusal {
             | Self::UpstreamBroken
             | Self::UpstreamAuth => StatusCode::BAD_GATEWAY,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotReady | Self::Draining | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Draining | Self::Overloaded | Self::NotRecordable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamConnectTimeout | Self::UpstreamSilent | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -194,6 +197,7 @@ impl Refusal {
             Self::EndpointDisabled => "endpoint_disabled",
             Self::TooManyRequests => "too_many_requests",
             Self::Overloaded => "overloaded",
+            Self::NotRecordable => "not_recordable",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyStalled => "body_stalled",
             Self::BodyBroken => "body_broken",
@@ -278,6 +282,10 @@ impl Refusal {
             Self::Overloaded => {
                 "This gateway node has as many requests in flight as its memory allows. Nothing was sent to the \
                  vendor; send the request again in a moment."
+            }
+            Self::NotRecordable => {
+                "This gateway node's disk does not take what must be written down of each request. Nothing was sent to \
+                 the vendor; send the request again, another node may take it. An operator should make room."
             }
             Self::BodyTooLarge => "The request's body is larger than this gateway allows. Send less.",
             Self::BodyStalled => "The request's body stopped arriving. Send the request again.",

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Unwritten};
 use crate::follow::{self, Follower, Status};
 use crate::gateway::{Gateway, GatewayError};
 use crate::link::{GatewayToken, Link, LinkError};
@@ -77,11 +77,18 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
     }
     let (node, boot) = (name(&config), Uuid::now_v7());
     let directory = config.store.data_dir.clone();
-    let options = report::Options { link: link.clone(), node: node.clone(), boot, directory: directory.join("usage") };
+    let options = report::Options {
+        link: link.clone(),
+        node: node.clone(),
+        boot,
+        directory: directory.join("usage"),
+        workers: config.gateway.workers().get(),
+        strict: config.usage.unwritten == Unwritten::Refuse,
+    };
     let (reporter, reporting) = report::start(options).await;
     let runtime = Arc::new(ArcSwapOption::empty());
-    let usage = reporter.clone();
-    let sink = Sink::new(move |record| reporter.record(record));
+    let (usage, starts) = (reporter.clone(), reporter.clone());
+    let sink = Sink::new(move |record| reporter.record(record)).beginning(move |start| starts.begin(start));
     let running = match Gateway::start(&config, Arc::clone(&runtime), sink).await {
         Ok(running) => running,
         Err(error) => {

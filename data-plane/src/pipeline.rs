@@ -20,6 +20,7 @@ mod query;
 mod receive;
 mod relay;
 mod route;
+mod start;
 mod tunnel;
 mod upload;
 

@@ -6,9 +6,11 @@
 
 mod queue;
 mod spool;
+mod starts;
 mod wire;
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -28,11 +30,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use uuid::Uuid;
 
-use self::queue::Queue;
+use self::queue::{BATCH, Queue};
 use self::spool::{Bounds, Number, Spool, Unreadable};
+pub(crate) use self::starts::Books;
+use self::starts::Starts;
 use crate::{
     link::{Link, LinkError, MAX_MESSAGE, backoff::Backoff},
-    pipeline::account::Record,
+    pipeline::account::{Entry, NotWritten, Record, Start},
 };
 
 /// Batches on the wire that are not yet acknowledged.
@@ -42,6 +46,8 @@ const ACK: Duration = Duration::from_secs(30);
 const OPEN: Duration = Duration::from_secs(10);
 /// How long a stopping node tries to hand over what it has. The rest waits on disk.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Between two times that start entries are brought to the device: what a loss of power may forget.
+const SYNC: Duration = Duration::from_secs(1);
 
 /// What reporting needs.
 #[derive(Debug)]
@@ -54,6 +60,10 @@ pub struct Options {
     pub boot: Uuid,
     /// Where batches wait; made when first needed.
     pub directory: PathBuf,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// Nothing is sent whose start cannot be written down.
+    pub strict: bool,
 }
 
 /// Figures for metrics. Never reset within a process.
@@ -72,13 +82,26 @@ pub struct Counters {
 pub struct Reporter {
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    starts: Arc<Starts>,
 }
 
 impl Reporter {
+    /// Writes down that a request is about to be sent.
+    pub fn begin(&self, start: &Start<'_>) -> Result<Entry, NotWritten> {
+        self.starts.begin(start)
+    }
+
+    /// What was started, and what became of it.
+    pub(crate) fn books(&self) -> Books {
+        self.starts.books()
+    }
+
     /// Hands one record over. Beyond a full queue (the disk stands still and thousands wait) it is lost and counted.
     pub fn record(&self, record: Record) {
         self.counters.recorded.fetch_add(1, Ordering::Relaxed);
+        let start = record.start;
         if !self.queue.put(record) {
+            self.starts.lose(start);
             lose(&self.counters, 1, "the queue before the spool is full");
         }
     }
@@ -95,6 +118,8 @@ pub struct Reporting {
     stop: CancellationToken,
     writer: JoinHandle<()>,
     sender: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    starts: Arc<Starts>,
 }
 
 impl Reporting {
@@ -102,10 +127,14 @@ impl Reporting {
     /// request runs any more: what is recorded afterwards is lost.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        for task in [self.writer, self.sender] {
+        for task in [self.writer, self.sender, self.keeper] {
             if task.await.is_err() {
                 tracing::error!("reporting usage ended in a panic");
             }
+        }
+        let starts = self.starts;
+        if tokio::task::spawn_blocking(move || starts.close()).await.is_err() {
+            tracing::error!("closing the starts ended in a panic");
         }
     }
 }
@@ -116,22 +145,73 @@ pub async fn start(options: Options) -> (Reporter, Reporting) {
 }
 
 async fn start_within(options: Options, bounds: Bounds) -> (Reporter, Reporting) {
-    let Options { link, node, boot, directory } = options;
+    let Options { link, node, boot, directory, workers, strict } = options;
     let queue = Arc::new(Queue::default());
     let counters = Arc::new(Counters::default());
-    let reporter = Reporter { queue: queue.clone(), counters: counters.clone() };
-    let opened = tokio::task::spawn_blocking(move || Spool::open(directory, node, boot, bounds)).await;
-    let spool = Arc::new(Shared {
-        spool: Mutex::new(opened.expect("opening the spool reports its errors and does not panic")),
-        grown: Notify::new(),
-        counters,
-    });
+    let opened = tokio::task::spawn_blocking(move || open(directory, node, boot, bounds, workers, strict)).await;
+    let (spool, starts) = opened.expect("opening the spool reports its errors and does not panic");
+    let reporter = Reporter { queue: queue.clone(), counters: counters.clone(), starts: starts.clone() };
+    if spool.damaged() > 0 {
+        lose(&counters, spool.damaged(), "a spooled batch is damaged");
+    }
+    let spool = Arc::new(Shared { spool: Mutex::new(spool), grown: Notify::new(), counters });
     let stop = CancellationToken::new();
     // The sender stops only after the writer has written the last record.
     let written = CancellationToken::new();
+    let keeper = tokio::spawn(keep(starts.clone(), stop.clone()));
     let writer = tokio::spawn(write(queue, spool.clone(), stop.clone(), written.clone()));
     let sender = tokio::spawn(Sender { link, spool }.run(written));
-    (reporter, Reporting { stop, writer, sender })
+    (reporter, Reporting { stop, writer, sender, keeper, starts })
+}
+
+/// What earlier processes left goes into the spool: their batches as they are, what they left open as unsettled.
+fn open(
+    directory: PathBuf,
+    node: String,
+    boot: Uuid,
+    bounds: Bounds,
+    workers: usize,
+    strict: bool,
+) -> (Spool, Arc<Starts>) {
+    let found = starts::find(&directory);
+    let starts = Arc::new(Starts::open(directory.clone(), boot, workers, strict));
+    let mut spool = Spool::open(directory, node, boot, bounds, starts.clone());
+    // Killed between the two: its record is on disk, and is the better one.
+    let told = if found.is_empty() { HashSet::new() } else { spool.ids() };
+    for mut found in found {
+        found.open.retain(|record| !told.contains(&record.id));
+        let count = found.open.len() as u64;
+        if count > 0 {
+            tracing::warn!(requests = count, "a process of this node died while they were open; reported as unsettled");
+        }
+        starts.took_over(count);
+        let kept = found.open.chunks(BATCH).all(|records| {
+            let kept = spool.append(records.to_vec(), Vec::new());
+            kept.is_ok_and(|kept| kept.on_disk)
+        });
+        // Found again at the next start, and counted once by the ledger all the same.
+        if kept {
+            found.remove();
+        }
+    }
+    (spool, starts)
+}
+
+/// Brings start entries to the device once in a while.
+async fn keep(starts: Arc<Starts>, stop: CancellationToken) {
+    let mut works = true;
+    while stop.run_until_cancelled(tokio::time::sleep(SYNC)).await.is_some() {
+        let starts = starts.clone();
+        let kept = tokio::task::spawn_blocking(move || starts.keep()).await;
+        let kept = kept.expect("keeping starts reports its errors and does not panic");
+        if let (Err(error), true) = (&kept, works) {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "starts of requests cannot be brought to the disk"
+            );
+        }
+        works = kept.is_ok();
+    }
 }
 
 struct Shared {
@@ -157,8 +237,11 @@ async fn write(queue: Arc<Queue>, shared: Arc<Shared>, stop: CancellationToken, 
         let stopped = queue.gather(&stop).await;
         for records in queue.take() {
             let count = records.len() as u64;
-            let encode = |records: Vec<Record>| records.into_iter().map(wire::usage_record).collect();
-            if shared.with(move |spool| spool.append(encode(records))).await.is_err() {
+            let append = |spool: &mut Spool| {
+                let settles = records.iter().filter_map(|record| record.start).collect();
+                spool.append(records.into_iter().map(wire::usage_record).collect(), settles)
+            };
+            if shared.with(append).await.is_err() {
                 lose(&shared.counters, count, "the spool is full");
             }
             shared.grown.notify_one();

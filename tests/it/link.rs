@@ -335,7 +335,8 @@ fn now_us() -> u64 {
 async fn a_lost_acknowledgement_counts_nothing_twice() {
     for stack in both().await {
         let boot = Uuid::now_v7().into_bytes().to_vec();
-        let batch = |seq, records| UsageBatch { node: "node".to_owned(), boot: boot.clone().into(), seq, records };
+        let batch =
+            |seq, records| UsageBatch { node: "node".to_owned(), boot: boot.clone().into(), seq, records, books: None };
         let first = batch(1, vec![record(now_us(), "m-1", Some(10)), record(now_us(), "m-2", None)]);
         let second = batch(2, vec![record(now_us(), "m-1", Some(5))]);
         let mut reporter = Reporter::connect(&stack).await;
@@ -396,7 +397,8 @@ async fn one_unreadable_record_does_not_hold_up_the_others() {
     huge.duration_us = u64::MAX;
     let boot = Uuid::now_v7().into_bytes().to_vec();
     let records = vec![broken, huge, record(now_us(), "m", Some(1))];
-    reporter.report(&UsageBatch { node: "node".to_owned(), boot: boot.into(), seq: 1, records }).await;
+    let boot = boot.into();
+    reporter.report(&UsageBatch { node: "node".to_owned(), boot, seq: 1, records, books: None }).await;
     let usage = stack.rest().get("/usage").await.expect(200);
     assert_eq!(usage["data"][0]["requests"], 2, "{usage}");
     stack.shutdown().await;
@@ -460,7 +462,8 @@ async fn what_happens_is_told_as_it_happens_until_the_token_is_revoked() {
     let mut reporter = Reporter::connect(&stack).await;
     let boot = Uuid::now_v7().into_bytes().to_vec();
     let records = vec![record(now_us(), "m-events", Some(1))];
-    reporter.report(&UsageBatch { node: "node".to_owned(), boot: boot.into(), seq: 1, records }).await;
+    let boot = boot.into();
+    reporter.report(&UsageBatch { node: "node".to_owned(), boot, seq: 1, records, books: None }).await;
     watching.until("\"requestedModel\":\"m-events\"").await;
 
     // Who was away for a moment misses nothing.

@@ -17,6 +17,7 @@ mod harness;
 mod house;
 mod keys;
 mod leaks;
+mod ledger;
 mod link;
 mod nodes;
 mod passthrough;

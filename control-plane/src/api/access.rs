@@ -79,7 +79,9 @@ const LINES: &[Line] = &[
     (Method::POST, "/deployments/{}/undeploy", Needs(P::DeploymentsWrite)),
     (Method::POST, "/deployments/{}/restore", Needs(P::DeploymentsWrite)),
     (Method::GET, "/usage", Needs(P::UsageRead)),
+    (Method::GET, "/usage/audit", Needs(P::UsageRead)),
     (Method::GET, "/requests", Needs(P::UsageRead)),
+    (Method::GET, "/requests/{}", Needs(P::UsageRead)),
     (Method::GET, "/events", Needs(P::CatalogueRead)),
 ];
 

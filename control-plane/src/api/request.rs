@@ -6,13 +6,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::actor::Actor;
-use super::extract::Query;
+use super::extract::{Path, Query};
 use super::page::List;
 use super::problem::Problem;
 use super::router::App;
 use crate::model::error::Error;
 use crate::model::id::{ApiKeyId, ProviderId, ProxyId, RequestId};
-use crate::model::request::RequestEntry;
+use crate::model::request::{RequestEntry, RequestTrace};
 use crate::model::role::Permission;
 use crate::model::usage::Outcome;
 use crate::store::request::{self, Names, RequestFilter};
@@ -82,4 +82,21 @@ pub async fn list(
     data.truncate(limit as usize);
     let next_cursor = data.last().filter(|_| more).map(|entry| entry.id.to_string());
     Ok(Json(List { data, next_cursor }))
+}
+
+/// Read one recorded request, and why it ended as it did
+#[utoipa::path(
+    get, path = "/requests/{id}", tag = "usage", operation_id = "getRequest",
+    params(("id" = String, Path, description = "As the answer's `x-lockgate-request-id` told it: `req_...`")),
+    responses(
+        (status = 200, body = RequestTrace),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn get(State(app): State<App>, actor: Actor, Path(key): Path<String>) -> Result<Json<RequestTrace>, Error> {
+    actor.require(Permission::UsageRead)?;
+    let Ok(id) = key.parse::<RequestId>() else { return Err(Error::NotFound { noun: "request", key }) };
+    let mut transaction = app.store.read().await?;
+    let trace = request::get(&mut transaction, actor.organization_id, id.0).await?;
+    trace.map(Json).ok_or(Error::NotFound { noun: "request", key })
 }

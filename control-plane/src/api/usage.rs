@@ -11,11 +11,12 @@ use super::actor::Actor;
 use super::extract::Query;
 use super::problem::Problem;
 use super::router::App;
+use crate::model::books::UsageAudit;
 use crate::model::error::Error;
 use crate::model::role::Permission;
 use crate::model::usage::{Dimension, Interval, UsageSum};
 use crate::store::usage::SumQuery;
-use crate::store::{microseconds, now, usage};
+use crate::store::{books, microseconds, now, usage};
 
 /// Beyond this a question is too fine.
 const MOST_ROWS: i64 = 10_000;
@@ -83,6 +84,42 @@ pub async fn get(State(app): State<App>, actor: Actor, Query(query): Query<Usage
     }
     let from = OffsetDateTime::from_unix_timestamp_nanos(i128::from(sums.begins_us()) * 1_000).unwrap_or(from);
     Ok(Json(Usage { data, from, to }))
+}
+
+/// Over which time.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// RFC 3339, rounded down to the hour; 24 hours before `to` when absent.
+    from: Option<String>,
+    /// RFC 3339, rounded up to the hour; now when absent.
+    to: Option<String>,
+}
+
+/// Compare usage with what nodes say and with itself
+#[utoipa::path(
+    get, path = "/usage/audit", tag = "usage", operation_id = "auditUsage",
+    params(AuditQuery),
+    responses(
+        (status = 200, body = UsageAudit),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn audit(
+    State(app): State<App>,
+    actor: Actor,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<UsageAudit>, Error> {
+    actor.require(Permission::UsageRead)?;
+    let to = query.to.as_deref().map_or_else(|| Ok(now()), |text| time_of("to", text))?;
+    let from = query.from.as_deref().map_or_else(|| Ok(to - DEFAULT_SPAN), |text| time_of("from", text))?;
+    if from >= to {
+        return Err(Error::Malformed("from must lie before to".to_owned()));
+    }
+    let mut transaction = app.store.read().await?;
+    let (from, to) = (microseconds(from), microseconds(to));
+    Ok(Json(books::audit(&mut transaction, actor.organization_id, from, to).await?))
 }
 
 fn time_of(name: &str, text: &str) -> Result<OffsetDateTime, Error> {

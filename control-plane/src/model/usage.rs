@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::books::Books;
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -115,6 +117,46 @@ pub struct Record {
     pub path: String,
     /// Of the configuration that decided.
     pub revision: i64,
+    /// The rule that refused it, where one did.
+    pub denial: Option<Denial>,
+    /// What became of each attempt; empty: the record tells the only one, or there was none.
+    pub attempts: Vec<Attempt>,
+    /// Its node died while it was open: only what was known at its start is told.
+    pub unsettled: bool,
+}
+
+/// The rule that refused a request, and what it held against it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Denial {
+    /// As the configuration calls it.
+    pub rule: String,
+    /// What there was; absent: the rule does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<i64>,
+    /// What there may be; absent: the rule does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<i64>,
+    /// The time that it counts over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// When the same request would pass, as far as this rule goes.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub frees_at: Option<OffsetDateTime>,
+}
+
+/// One attempt at a vendor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Whom it went to.
+    pub provider_id: Uuid,
+    /// Of the answer; `None`: none came.
+    pub status: Option<i64>,
+    /// Label of what failed; `None`: the head of an answer came.
+    pub ending: Option<String>,
+    /// To that head or failure; of the first one from the request's start.
+    pub duration_us: i64,
 }
 
 impl Record {
@@ -139,6 +181,10 @@ pub struct Batch {
     pub seq: i64,
     /// As the node made them.
     pub records: Vec<Record>,
+    /// Records that came with it and could not be read.
+    pub unreadable: i64,
+    /// What the process says of itself; `None`: it keeps no books.
+    pub books: Option<Books>,
 }
 
 /// What usage can be split by.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::types::Uuid;
+use sqlx::types::{Json, Uuid};
 use time::OffsetDateTime;
 
 use super::{Store, Transaction, engine::run};
 use crate::model::{
     error::{Error, Internal},
     id::{ApiKeyId, RequestId},
-    request::RequestEntry,
-    usage::{Batch, Outcome, Record},
+    request::{AttemptEntry, RequestEntry, RequestTrace, explain},
+    usage::{Attempt, Batch, Denial, Outcome, Record},
 };
 
 /// What to list of the recorded requests.
@@ -100,6 +100,7 @@ impl Names {
             method: record.method.clone(),
             refusal: record.refusal.clone(),
             node: node.to_owned(),
+            unsettled: record.unsettled,
         })
     }
 }
@@ -139,6 +140,9 @@ struct Row {
     method: String,
     path: String,
     revision: i64,
+    denial: Option<Json<Denial>>,
+    attempts: Option<Json<Vec<Attempt>>>,
+    unsettled: bool,
 }
 
 impl Row {
@@ -171,6 +175,9 @@ impl Row {
             method: self.method,
             path: self.path,
             revision: self.revision,
+            denial: self.denial.map(|denial| denial.0),
+            attempts: self.attempts.map(|attempts| attempts.0).unwrap_or_default(),
+            unsettled: self.unsettled,
         };
         Ok((self.node, record))
     }
@@ -188,7 +195,7 @@ pub async fn list(
             "SELECT id, node, started_at_us, endpoint_id, provider_id, api_key_id, admitted, outcome, refusal, \
              status, upstream_status, requested_model, served_model, input_tokens, output_tokens, \
              cached_input_tokens, cache_write_tokens, reasoning_tokens, duration_us, first_byte_us, streamed, \
-             request_bytes, response_bytes, method, path, revision \
+             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled \
              FROM usage_record WHERE organization_id = $1 AND id < $2 AND ($3 IS NULL OR endpoint_id = $3) \
              AND ($4 IS NULL OR api_key_id = $4) AND ($5 IS NULL OR outcome = $5) ORDER BY id DESC LIMIT $6",
         )
@@ -196,4 +203,57 @@ pub async fn list(
         .bind(outcome.map(Outcome::as_str)).bind(limit).fetch_all(connection).await)?;
     let names = Names::read(transaction, organization_id).await?;
     rows.into_iter().map(|row| row.read().and_then(|(node, record)| names.row(&node, &record))).collect()
+}
+
+/// All that is known of one request; `None`: the ledger does not have it.
+pub async fn get(
+    transaction: &mut Transaction,
+    organization_id: Uuid,
+    id: Uuid,
+) -> Result<Option<RequestTrace>, Error> {
+    let row: Option<Row> = run!(transaction, connection => sqlx::query_as(
+            "SELECT id, node, started_at_us, endpoint_id, provider_id, api_key_id, admitted, outcome, refusal, \
+             status, upstream_status, requested_model, served_model, input_tokens, output_tokens, \
+             cached_input_tokens, cache_write_tokens, reasoning_tokens, duration_us, first_byte_us, streamed, \
+             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled \
+             FROM usage_record WHERE organization_id = $1 AND id = $2",
+        )
+        .bind(organization_id).bind(id).fetch_optional(connection).await)?;
+    let Some(row) = row else { return Ok(None) };
+    let (node, record) = row.read()?;
+    let names = Names::read(transaction, organization_id).await?;
+    let attempts = attempts(&names, &record);
+    Ok(Some(RequestTrace {
+        entry: names.row(&node, &record)?,
+        admitted: record.admitted,
+        upstream_status: record.upstream_status,
+        cached_input_tokens: record.cached_input_tokens,
+        cache_write_tokens: record.cache_write_tokens,
+        reasoning_tokens: record.reasoning_tokens,
+        request_bytes: record.request_bytes,
+        response_bytes: record.response_bytes,
+        revision: record.revision,
+        explanation: explain(&record, &attempts),
+        denial: record.denial,
+        attempts,
+    }))
+}
+
+/// In order; the only one is told by the record itself.
+fn attempts(names: &Names, record: &Record) -> Vec<AttemptEntry> {
+    let entry = |attempt: &Attempt| AttemptEntry {
+        provider: names.endpoint(attempt.provider_id),
+        status: attempt.status,
+        failure: attempt.ending.clone(),
+        duration_ms: Some(attempt.duration_us / 1_000),
+    };
+    match record.provider_id {
+        Some(provider_id) if record.attempts.is_empty() => vec![AttemptEntry {
+            provider: names.endpoint(provider_id),
+            status: record.upstream_status,
+            failure: record.refusal.clone().filter(|_| record.upstream_status.is_none()),
+            duration_ms: record.first_byte_us.map(|us| us / 1_000),
+        }],
+        _ => record.attempts.iter().map(entry).collect(),
+    }
 }

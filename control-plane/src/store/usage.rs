@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, types::Uuid};
+use sqlx::{
+    AssertSqlSafe,
+    types::{Json, Uuid},
+};
 use time::OffsetDateTime;
 
-use super::{Store, Transaction, engine::run, microseconds, now, request::Names};
+use super::{Store, Transaction, books, engine::run, microseconds, now, request::Names};
 use crate::model::{
     error::Error,
     usage::{Batch, Dimension, Interval, Outcome, Record, UsageSum},
@@ -33,9 +36,12 @@ pub async fn ingest(store: &Store, batch: &Batch) -> Result<Ingested, Error> {
     let mut transaction = store.engine().begin().await?;
     let Some(missing) = move_cursor(&mut transaction, batch).await? else { return Ok(Ingested::Before) };
     let mut sums = BTreeMap::new();
+    let mut known = 0;
     for record in &batch.records {
         if insert(&mut transaction, batch, record).await? {
             add(&mut sums, record);
+        } else {
+            known += 1;
         }
     }
     // In the order of their keys, so that two batches at once cannot wait for each other.
@@ -43,6 +49,7 @@ pub async fn ingest(store: &Store, batch: &Batch) -> Result<Ingested, Error> {
         raise(&mut transaction, batch.organization_id, key, sum).await?;
     }
     note_last_use(&mut transaction, batch).await?;
+    books::note(&mut transaction, batch, missing, known).await?;
     transaction.commit().await?;
     Ok(Ingested::New { missing })
 }
@@ -98,21 +105,26 @@ async fn insert(transaction: &mut Transaction, batch: &Batch, record: &Record) -
         method,
         path,
         revision,
+        denial,
+        attempts,
+        unsettled,
     } = record;
+    let attempts = (!attempts.is_empty()).then_some(Json(attempts));
     let inserted = run!(transaction, connection => sqlx::query(
             "INSERT INTO usage_record (organization_id, id, gateway_id, node, started_at_us, endpoint_id, \
              provider_id, api_key_id, admitted, outcome, refusal, status, upstream_status, requested_model, \
              served_model, input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, \
-             duration_us, first_byte_us, streamed, request_bytes, response_bytes, method, path, revision) \
+             duration_us, first_byte_us, streamed, request_bytes, response_bytes, method, path, revision, denial, \
+             attempts, unsettled) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22, $23, $24, $25, $26, $27, $28) ON CONFLICT (organization_id, id) DO NOTHING",
+             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT (organization_id, id) DO NOTHING",
         )
         .bind(batch.organization_id).bind(id).bind(batch.gateway_id).bind(&batch.node).bind(started_at_us)
         .bind(endpoint_id).bind(provider_id).bind(api_key_id).bind(admitted).bind(outcome.as_str()).bind(refusal)
         .bind(status).bind(upstream_status).bind(requested_model).bind(served_model).bind(input_tokens)
         .bind(output_tokens).bind(cached_input_tokens).bind(cache_write_tokens).bind(reasoning_tokens)
         .bind(duration_us).bind(first_byte_us).bind(streamed).bind(request_bytes).bind(response_bytes)
-        .bind(method).bind(path).bind(revision)
+        .bind(method).bind(path).bind(revision).bind(denial.as_ref().map(Json)).bind(attempts).bind(unsettled)
         .execute(connection).await.map(|done| done.rows_affected()))?;
     Ok(inserted > 0)
 }

@@ -165,7 +165,8 @@ fn usage(reporter: &Reporter) -> UsageGauges {
     let counters = reporter.counters();
     // In this order: what is committed meanwhile was recorded before.
     let (committed, lost) = (counters.committed.load(Ordering::Relaxed), counters.lost.load(Ordering::Relaxed));
-    UsageGauges { recorded: counters.recorded.load(Ordering::Relaxed), committed, lost }
+    let recorded = counters.recorded.load(Ordering::Relaxed);
+    UsageGauges { recorded, committed, lost, books: reporter.books() }
 }
 
 fn age(at: Instant) -> Duration {

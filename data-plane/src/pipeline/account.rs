@@ -15,6 +15,7 @@ use uuid::fmt::Hyphenated;
 use super::Plane;
 use super::attempts::{Attempts, Ending};
 use super::bill::{self, Bill};
+pub use super::start::{Entry, NotWritten, Start};
 use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
@@ -131,16 +132,31 @@ pub struct Record {
     pub price_version: Option<Arc<str>>,
     /// The cost is unknown because there is no price, not for want of tokens.
     pub unpriced: bool,
+    /// Its start was written down; `None`: nothing was sent, or nobody keeps starts.
+    pub start: Option<Entry>,
 }
 
-/// Where records go. Must not block.
+type Take = dyn Fn(Record) + Send + Sync;
+type Begin = dyn Fn(&Start<'_>) -> Result<Entry, NotWritten> + Send + Sync;
+
+/// Where records go, and before them the starts of requests that are sent. Must not block.
 #[derive(Clone)]
-pub struct Sink(Arc<dyn Fn(Record) + Send + Sync>);
+pub struct Sink {
+    take: Arc<Take>,
+    /// `None`: nobody keeps starts.
+    begin: Option<Arc<Begin>>,
+}
 
 impl Sink {
     /// Hands every record to `take`.
     pub fn new(take: impl Fn(Record) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(take))
+        Self { take: Arc::new(take), begin: None }
+    }
+
+    /// Before anything of a request is sent, its start is written down by `begin`; where that fails it is not sent.
+    #[must_use]
+    pub fn beginning(self, begin: impl Fn(&Start<'_>) -> Result<Entry, NotWritten> + Send + Sync + 'static) -> Self {
+        Self { begin: Some(Arc::new(begin)), ..self }
     }
 }
 
@@ -181,6 +197,7 @@ pub(super) struct Account {
     upload: Option<Arc<Upload>>,
     facts: Facts,
     response_bytes: u64,
+    start: Option<Entry>,
 }
 
 impl Account {
@@ -219,7 +236,28 @@ impl Account {
             upload: None,
             facts: Facts::default(),
             response_bytes: 0,
+            start: None,
         }
+    }
+
+    /// Writes down that it is about to be sent. Nothing goes out before.
+    pub(super) fn begins(&mut self, provider: &Provider) -> Result<(), Refusal> {
+        let Some(begin) = &self.plane.sink.begin else { return Ok(()) };
+        let (Some(endpoint), Some(key)) = (&self.endpoint, &self.key) else { return Ok(()) };
+        let start = Start {
+            worker: self.worker,
+            id: self.id,
+            started_at_us: self.started_at_us,
+            endpoint_id: endpoint.id,
+            api_key_id: key.id,
+            provider_id: provider.id,
+            revision: self.revision,
+            method: self.method.as_str(),
+            model: self.requested_model(),
+            path: self.uri.path().get(self.context..).unwrap_or_default(),
+        };
+        self.start = Some(begin(&start).map_err(|NotWritten| Refusal::NotRecordable)?);
+        Ok(())
     }
 
     pub(super) fn decided_by(&mut self, runtime: &Runtime) {
@@ -416,6 +454,7 @@ impl Account {
             cost_nanos,
             price_version,
             unpriced,
+            start: self.start.take(),
         })
     }
 }
@@ -435,7 +474,7 @@ impl Drop for Account {
         let ended = Ended { outcome, duration, first_byte: self.first_byte, received, sent: self.response_bytes };
         self.plane.metrics.ended(self.endpoint.as_deref(), self.refusal, &ended);
         if let Some(record) = self.record(outcome, duration) {
-            (self.plane.sink.0)(record);
+            (self.plane.sink.take)(record);
         }
     }
 }

@@ -82,6 +82,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
     let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
     let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
+    call.account.begins(leg.provider)?;
     loop {
         let ended = attempt(call, &permit, &mut parcel, &leg, deadline).await;
         let trouble = trouble(&ended);

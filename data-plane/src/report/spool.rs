@@ -8,18 +8,24 @@
 //! segment "<boot>-<first seq>.usage", frames:   length(4, LE) crc32(4, LE) encoded UsageBatch
 //! ```
 
+mod recover;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use prost::Message as _;
-use proto::usage::{UsageBatch, UsageRecord};
+use proto::usage::{Books, UsageBatch, UsageRecord};
 use uuid::Uuid;
+
+use super::starts::Starts;
+use crate::pipeline::account::Entry;
 
 const EXTENSION: &str = "usage";
 const FRAME_HEAD: usize = 8;
@@ -52,6 +58,14 @@ pub(crate) struct Number {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) number: Number,
+    /// And not in memory alone.
+    pub(crate) on_disk: bool,
+}
+
 /// What waits for acknowledgement. Blocking: call it off the async threads.
 pub(crate) struct Spool {
     directory: PathBuf,
@@ -66,12 +80,21 @@ pub(crate) struct Spool {
     disk_used: u64,
     memory_used: u64,
     disk_works: bool,
+    starts: Arc<Starts>,
+    /// In batches of this process.
+    numbered: u64,
+    /// In none, for lack of room.
+    refused: u64,
+    /// Found damaged when the spool was opened.
+    damaged: u64,
 }
 
 struct Waiting {
     number: Number,
     records: u64,
     place: Place,
+    /// Requests that a kill would leave open: their records are in memory alone.
+    open: Vec<Entry>,
 }
 
 /// What an acknowledgement settled.
@@ -107,7 +130,7 @@ struct Writing {
 impl Spool {
     /// Opens the directory and finds what earlier processes left. A directory that cannot be used is reported and
     /// replaced by memory.
-    pub(crate) fn open(directory: PathBuf, node: String, boot: Uuid, bounds: Bounds) -> Self {
+    pub(crate) fn open(directory: PathBuf, node: String, boot: Uuid, bounds: Bounds, starts: Arc<Starts>) -> Self {
         let mut spool = Self {
             directory,
             node,
@@ -121,6 +144,10 @@ impl Spool {
             disk_used: 0,
             memory_used: 0,
             disk_works: true,
+            starts,
+            numbered: 0,
+            refused: 0,
+            damaged: 0,
         };
         if let Err(error) = spool.recover() {
             spool.disk_failed(&error);
@@ -128,37 +155,78 @@ impl Spool {
         spool
     }
 
-    /// Numbers the records, keeps them and says under which number.
-    pub(crate) fn append(&mut self, records: Vec<UsageRecord>) -> Result<Number, Full> {
+    /// Numbers the records, keeps them and says under which number. The requests they tell of are settled once they are
+    /// on disk, or where they were meant to go.
+    pub(crate) fn append(&mut self, records: Vec<UsageRecord>, settles: Vec<Entry>) -> Result<Kept, Full> {
         let number = Number { boot: self.boot, seq: self.next_seq };
+        let count = records.len() as u64;
+        let books = self.starts.books();
+        let books = Books {
+            started: books.started,
+            settled: books.settled,
+            in_flight: books.in_flight,
+            unsettled: books.unsettled,
+            lost: self.refused,
+            records: self.numbered + count,
+        };
         let batch = UsageBatch {
             node: self.node.clone(),
             boot: number.boot.into_bytes().to_vec().into(),
             seq: number.seq,
             records,
+            books: Some(books),
         };
         let encoded = Bytes::from(batch.encode_to_vec());
-        let records = batch.records.len() as u64;
         let place = match self.write(number, &encoded) {
             Ok(Some(place)) => {
                 if !self.disk_works {
                     tracing::info!("usage is written to disk again");
                     self.disk_works = true;
                 }
-                place
+                Ok(place)
             }
-            Ok(None) => self.remember(encoded)?,
+            Ok(None) => self.remember(encoded),
             Err(error) => {
                 self.disk_failed(&error);
                 self.remember(encoded).inspect_err(|_| {
                     // The file may hold this number all the same: nothing else may ever carry it.
                     self.next_seq += 1;
-                })?
+                })
             }
         };
+        let place = place.inspect_err(|_| {
+            self.refused += count;
+            self.starts.lose(settles.iter().copied());
+            self.starts.records_wait(true);
+        })?;
         self.next_seq += 1;
-        self.waiting.push_back(Waiting { number, records, place });
-        Ok(number)
+        self.numbered += count;
+        let on_disk = matches!(place, Place::Disk { .. });
+        self.starts.records_wait(!on_disk);
+        let open = if on_disk {
+            self.starts.settle(&settles);
+            Vec::new()
+        } else {
+            settles
+        };
+        self.waiting.push_back(Waiting { number, records: count, place, open });
+        Ok(Kept { number, on_disk })
+    }
+
+    /// Ids of all requests whose records wait.
+    pub(crate) fn ids(&self) -> HashSet<Bytes> {
+        let mut ids = HashSet::new();
+        for index in 0..self.len() {
+            if let Some(Ok(batch)) = self.read(index) {
+                ids.extend(batch.records.into_iter().map(|record| record.id));
+            }
+        }
+        ids
+    }
+
+    /// Records that were found damaged when the spool was opened.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// How many batches wait.
@@ -176,7 +244,19 @@ impl Spool {
     pub(crate) fn get(&mut self, index: usize) -> Option<Result<UsageBatch, Unreadable>> {
         let waiting = self.waiting.get(index)?;
         let (number, records) = (waiting.number, waiting.records);
-        let read = match &waiting.place {
+        match self.read(index)? {
+            Ok(batch) => Some(Ok(batch)),
+            Err(error) => {
+                tracing::error!(boot = %number.boot, seq = number.seq, error = &error as &dyn std::error::Error,
+                    "a batch of usage can no longer be read; it is lost");
+                self.drop_at(index);
+                Some(Err(Unreadable { records }))
+            }
+        }
+    }
+
+    fn read(&self, index: usize) -> Option<io::Result<UsageBatch>> {
+        let read = match &self.waiting.get(index)?.place {
             Place::Memory(encoded) => Ok(encoded.clone()),
             Place::Disk { segment, offset, length } => {
                 self.segments.get(segment).ok_or(io::ErrorKind::NotFound.into()).and_then(|segment| {
@@ -188,16 +268,7 @@ impl Spool {
                 })
             }
         };
-        let batch = read.and_then(|bytes| UsageBatch::decode(bytes).map_err(io::Error::other));
-        match batch {
-            Ok(batch) => Some(Ok(batch)),
-            Err(error) => {
-                tracing::error!(boot = %number.boot, seq = number.seq, error = &error as &dyn std::error::Error,
-                    "a batch of usage can no longer be read; it is lost");
-                self.drop_at(index);
-                Some(Err(Unreadable { records }))
-            }
-        }
+        Some(read.and_then(|bytes| UsageBatch::decode(bytes).map_err(io::Error::other)))
     }
 
     /// Forgets this batch and all before it. A number that does not wait changes nothing.
@@ -214,10 +285,11 @@ impl Spool {
     }
 
     fn drop_at(&mut self, index: usize) {
-        match self.waiting.remove(index).map(|waiting| waiting.place) {
-            None => {}
-            Some(Place::Memory(encoded)) => self.memory_used -= encoded.len() as u64,
-            Some(Place::Disk { segment, .. }) => self.release(segment),
+        let Some(Waiting { place, open, .. }) = self.waiting.remove(index) else { return };
+        self.starts.settle(&open);
+        match place {
+            Place::Memory(encoded) => self.memory_used -= encoded.len() as u64,
+            Place::Disk { segment, .. } => self.release(segment),
         }
     }
 
@@ -306,54 +378,6 @@ impl Spool {
         Ok(Writing { segment: id, file })
     }
 
-    fn recover(&mut self) -> io::Result<()> {
-        let mut paths = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?,
-        };
-        // Boots are UUIDv7 and numbers are padded: the order of names is the order of time.
-        paths.sort();
-        for path in paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION)) {
-            // One that cannot be read stays where it is, and holds up none of the others.
-            if let Err(error) = self.recover_segment(path.clone()) {
-                tracing::error!(
-                    file = %path.display(),
-                    error = &error as &dyn std::error::Error,
-                    "a segment of usage could not be recovered; it is tried again at the next start"
-                );
-            }
-        }
-        if !self.waiting.is_empty() {
-            tracing::info!(batches = self.waiting.len(), "usage of an earlier process waits to be sent");
-        }
-        Ok(())
-    }
-
-    fn recover_segment(&mut self, path: PathBuf) -> io::Result<()> {
-        let content = fs::read(&path)?;
-        let id = self.next_segment;
-        self.next_segment += 1;
-        let (mut offset, mut count) = (0_usize, 0_usize);
-        while let Some((length, batch)) = frame_at(&content[offset..]) {
-            if let Ok(boot) = Uuid::from_slice(&batch.boot) {
-                let place = Place::Disk { segment: id, offset: (offset + FRAME_HEAD) as u64, length };
-                let (number, records) = (Number { boot, seq: batch.seq }, batch.records.len() as u64);
-                self.waiting.push_back(Waiting { number, records, place });
-                count += 1;
-            }
-            offset += FRAME_HEAD + length as usize;
-        }
-        if offset < content.len() {
-            report_torn(&path, content.len() - offset);
-        }
-        if count == 0 {
-            return fs::remove_file(path);
-        }
-        self.disk_used += content.len() as u64;
-        self.segments.insert(id, Segment { path, bytes: content.len() as u64, waiting: count });
-        Ok(())
-    }
-
     fn disk_failed(&mut self, error: &io::Error) {
         if std::mem::replace(&mut self.disk_works, false) {
             tracing::error!(directory = %self.directory.display(), error = error as &dyn std::error::Error,
@@ -362,119 +386,5 @@ impl Spool {
     }
 }
 
-/// A crash tears off at most the batch that was being written, which no one was promised.
-fn report_torn(path: &Path, bytes: usize) {
-    tracing::warn!(file = %path.display(), bytes, "the end of a usage segment is torn; using what is before it");
-}
-
-fn frame_at(bytes: &[u8]) -> Option<(u32, UsageBatch)> {
-    let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD>()?;
-    let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-    let sum = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-    let encoded = rest.get(..length as usize)?;
-    let sound = length > 0 && crc32fast::hash(encoded) == sum;
-    sound.then(|| UsageBatch::decode(encoded).ok()).flatten().map(|batch| (length, batch))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BOOT: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
-    const LATER: Uuid = Uuid::from_u128(0x0191_0000_0000_7000_8000_0000_0000_0001);
-
-    fn open(directory: &Path, boot: Uuid, bounds: Bounds) -> Spool {
-        Spool::open(directory.to_owned(), "node-1".to_owned(), boot, bounds)
-    }
-
-    fn record(status: u32) -> UsageRecord {
-        UsageRecord { status, path: "/v1/chat/completions".to_owned(), ..UsageRecord::default() }
-    }
-
-    fn number(boot: Uuid, seq: u64) -> Number {
-        Number { boot, seq }
-    }
-
-    fn waiting(spool: &mut Spool) -> Vec<(Uuid, u64, u32)> {
-        (0..spool.len())
-            .map(|index| {
-                let batch = spool.get(index).unwrap().unwrap();
-                (Uuid::from_slice(&batch.boot).unwrap(), batch.seq, batch.records[0].status)
-            })
-            .collect()
-    }
-
-    #[test]
-    fn what_was_not_acknowledged_is_there_after_a_restart_under_its_old_number() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut spool = open(directory.path(), BOOT, Bounds::default());
-        for status in 1..=3 {
-            spool.append(vec![record(status)]).unwrap();
-        }
-        assert_eq!(spool.acknowledge(number(BOOT, 1)), Settled { batches: 1, records: 1 });
-        drop(spool);
-        let mut spool = open(directory.path(), LATER, Bounds::default());
-        spool.append(vec![record(9)]).unwrap();
-        // The first is sent again, too: the control plane knows it by its number.
-        assert_eq!(waiting(&mut spool), [(BOOT, 1, 1), (BOOT, 2, 2), (BOOT, 3, 3), (LATER, 1, 9)]);
-        assert_eq!(spool.acknowledge(number(LATER, 1)), Settled { batches: 4, records: 1 });
-        drop(spool);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "acknowledged segments are removed");
-    }
-
-    #[test]
-    fn a_torn_end_costs_only_the_batch_that_was_being_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut spool = open(directory.path(), BOOT, Bounds::default());
-        spool.append(vec![record(1)]).unwrap();
-        spool.append(vec![record(2)]).unwrap();
-        drop(spool);
-        let path = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
-        let whole = fs::read(&path).unwrap();
-        let mut seen = std::collections::BTreeSet::new();
-        for length in 0..=whole.len() {
-            fs::write(&path, &whole[..length]).unwrap();
-            seen.insert(open(directory.path(), LATER, Bounds::default()).len());
-        }
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 2]);
-        let mut flipped = whole.clone();
-        flipped[FRAME_HEAD + 2] ^= 1;
-        fs::write(&path, &flipped).unwrap();
-        assert_eq!(open(directory.path(), LATER, Bounds::default()).len(), 0);
-    }
-
-    #[test]
-    fn only_a_full_spool_refuses_and_an_acknowledgement_makes_room() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut spool = open(directory.path(), BOOT, Bounds { disk: 400, segment: 100, memory: 100 });
-        let taken = (0..20).take_while(|status| spool.append(vec![record(*status)]).is_ok()).count() as u64;
-        assert!((4..20).contains(&taken), "{taken}");
-        assert_eq!(spool.append(vec![record(99)]), Err(Full));
-        assert!(spool.bytes() <= 500);
-        assert_eq!(spool.acknowledge(number(BOOT, 3)).batches, 3);
-        // What was refused had no number: the next one follows without a gap.
-        assert_eq!(spool.append(vec![record(100)]), Ok(number(BOOT, taken + 1)));
-        let numbers: Vec<_> = waiting(&mut spool).into_iter().map(|(_, seq, _)| seq).collect();
-        assert_eq!(numbers, (4..=taken + 1).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn without_a_disk_batches_wait_in_memory() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut spool = open(&file.path().join("below-a-file"), BOOT, Bounds::default());
-        spool.append(vec![record(1)]).unwrap();
-        assert_eq!(waiting(&mut spool), [(BOOT, 1, 1)]);
-        assert_eq!(spool.acknowledge(number(BOOT, 1)), Settled { batches: 1, records: 1 });
-        assert_eq!(spool.bytes(), 0);
-    }
-
-    #[test]
-    fn an_acknowledgement_of_nothing_that_waits_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut spool = open(directory.path(), BOOT, Bounds::default());
-        spool.append(vec![record(1)]).unwrap();
-        assert_eq!(spool.acknowledge(number(BOOT, 7)), Settled::default());
-        assert_eq!(spool.acknowledge(number(LATER, 1)), Settled::default());
-        assert_eq!(spool.len(), 1);
-    }
-}
+mod tests;

@@ -36,6 +36,7 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         cost_nanos,
         price_version,
         unpriced,
+        start: _,
     } = record;
     // One allocation for all ids.
     let mut ids = [id, endpoint_id, api_key_id, provider_id.unwrap_or_default()].map(Uuid::into_bytes).concat();
@@ -70,6 +71,9 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         cost_nanos,
         price_version: price_version.as_deref().unwrap_or_default().to_owned(),
         unpriced,
+        denial: None,
+        attempts: Vec::new(),
+        unsettled: false,
     }
 }
 

@@ -10,6 +10,7 @@ use super::text::Text;
 use crate::error::Refusal;
 use crate::listener::close::Close;
 use crate::pipeline::account::Outcome;
+use crate::report::Books;
 use crate::upstream::breaker::State;
 
 /// One of an endpoint's.
@@ -55,6 +56,7 @@ pub(crate) struct UsageGauges {
     pub(crate) recorded: u64,
     pub(crate) committed: u64,
     pub(crate) lost: u64,
+    pub(crate) books: Books,
 }
 
 impl Metrics {
@@ -206,7 +208,7 @@ fn following(text: &mut Text, link: &LinkGauges) {
 }
 
 fn reporting(text: &mut Text, usage: &UsageGauges) {
-    let UsageGauges { recorded, committed, lost } = *usage;
+    let UsageGauges { recorded, committed, lost, books } = *usage;
     text.single("lockgate_usage_records_total", "counter", "Usage records made.", recorded);
     let help = "Usage records that the control plane has in its ledger.";
     text.single("lockgate_usage_records_committed_total", "counter", help, committed);
@@ -214,6 +216,20 @@ fn reporting(text: &mut Text, usage: &UsageGauges) {
     text.single("lockgate_usage_records_lost_total", "counter", help, lost);
     let waiting = recorded.saturating_sub(committed).saturating_sub(lost);
     text.single("lockgate_usage_records_waiting", "gauge", "Usage records on their way to the ledger.", waiting);
+    let Books { started, settled, in_flight, unsettled, unwritten } = books;
+    let help = "Requests about to be sent; those that an earlier process left open included.";
+    text.single("lockgate_usage_started_total", "counter", help, started);
+    let help = "Started requests whose records are on disk.";
+    text.single("lockgate_usage_settled_total", "counter", help, settled);
+    let help = "Started requests that an earlier process left open, or whose records were lost.";
+    text.single("lockgate_usage_unsettled_total", "counter", help, unsettled);
+    let help = "Started requests that are open, or whose records are on their way to the disk.";
+    text.single("lockgate_usage_in_flight", "gauge", help, in_flight);
+    let help = "Requests sent without being written down first, because the disk did not take it.";
+    text.single("lockgate_usage_unwritten_total", "counter", help, unwritten);
+    let help = "Started less settled, in flight and unsettled: 0, or Lockgate has miscounted.";
+    let drift = i128::from(started) - i128::from(settled) - i128::from(in_flight) - i128::from(unsettled);
+    text.single("lockgate_usage_drift", "gauge", help, drift);
 }
 
 fn seconds_of(duration: Duration) -> String {

@@ -1,0 +1,138 @@
+//! The ledger against what really happened: nodes that are killed, requests whose end nobody knows, and the audit that
+//! says whether all of it balances.
+
+use serde_json::{Value, json};
+use tests::{Answer, Gate, Rest, Stack, Upstream, Vendor, client::Call, eventually, postgres};
+
+use crate::processes::{self, Deployment};
+
+async fn rows(rest: &Rest, count: usize) -> Vec<Value> {
+    eventually("one row per request", async || {
+        let listed = rest.get("/requests?limit=200").await.expect(200);
+        let rows = listed["data"].as_array().cloned().unwrap_or_default();
+        assert!(rows.len() <= count, "{} rows for {count} requests: {rows:#?}", rows.len());
+        if rows.len() == count { Ok(rows) } else { Err(format!("{} of {count}", rows.len())) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_killed_node_reports_every_request_that_it_left_open() {
+    for database_url in [None, Some(postgres::database())] {
+        let deployment = Deployment::new(database_url);
+        let upstream = Upstream::start(Vendor::OpenAi).await;
+        let _control_plane = deployment.control_plane().await;
+        let rest = deployment.first_owner().await;
+        let mut node = deployment.node();
+        node.ready(deployment.admin, "/readyz").await;
+        let key = processes::a_provider(&rest, &upstream).await;
+        let client = tests::Client::new(&deployment.gateway.to_string());
+        let chat = |streamed| Call::post("/openai/v1/chat/completions", &Vendor::OpenAi.chat_body(streamed)).key(&key);
+        processes::answers(deployment.gateway, &key).await;
+        let settled = rows(&rest, 1).await[0]["id"].clone();
+
+        // Three are in the middle of their answers, one has not got any, and none is let go before the kill.
+        let gate = Gate::new();
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            upstream.next(Answer::stream().piece("data: 1\n\n").wait(&gate).piece("data: 2\n\n"));
+            let mut exchange = client.begin(&chat(true)).await.unwrap();
+            exchange.until("data: 1\n\n").await;
+            open.push(exchange);
+        }
+        upstream.next(Answer::silence());
+        let before = upstream.seen().len();
+        let mut silent = Box::pin(client.begin(&chat(false)));
+        tokio::select! {
+            _ = &mut silent => panic!("nobody answers"),
+            () = eventually("the vendor to have the request", async || {
+                let seen = upstream.seen().len();
+                if seen > before { Ok(()) } else { Err(seen) }
+            }) => {}
+        }
+        node.kill();
+        drop((open, silent));
+
+        let mut node = deployment.node();
+        node.ready(deployment.admin, "/readyz").await;
+        let rows = rows(&rest, 5).await;
+        let (unsettled, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row["unsettled"] == json!(true));
+        assert_eq!((unsettled.len(), others.len()), (4, 1), "{rows:#?}");
+        assert_eq!(others[0]["id"], settled);
+        for row in unsettled {
+            let known = [("endpoint", "openai"), ("provider", "openai"), ("key", "ci"), ("outcome", "drained")];
+            for (member, value) in known {
+                assert_eq!(row[member], value, "{row:#}");
+            }
+            assert_eq!((&row["path"], &row["method"]), (&json!("/v1/chat/completions"), &json!("POST")), "{row:#}");
+            assert!(row["inputTokens"].is_null() && row["status"].is_null(), "nothing is invented: {row:#}");
+            let id = row["id"].as_str().unwrap();
+            let trace = rest.get(&format!("/requests/{id}")).await.expect(200);
+            assert!(trace["explanation"].as_str().unwrap().contains("nobody knows"), "{trace:#}");
+        }
+
+        // What the node says of itself and what the ledger has are the same.
+        processes::answers(deployment.gateway, &key).await;
+        let metrics = tests::Client::new(&deployment.admin.to_string());
+        eventually("the node's books to be settled", async || {
+            let page = metrics.send(&Call::get("/metrics")).await.text();
+            let wanted = [
+                "lockgate_usage_started_total 5",
+                "lockgate_usage_settled_total 1",
+                "lockgate_usage_unsettled_total 4",
+                "lockgate_usage_in_flight 0",
+                "lockgate_usage_drift 0",
+            ];
+            if wanted.iter().all(|line| page.lines().any(|found| found == *line)) { Ok(()) } else { Err(page) }
+        })
+        .await;
+        self::rows(&rest, 6).await;
+        let audit = rest.get("/usage/audit").await.expect(200);
+        assert_eq!(audit["balanced"], json!(true), "{audit:#}");
+        assert_eq!(audit["unsettled"], 4, "{audit:#}");
+        let boots = audit["boots"].as_array().unwrap();
+        assert_eq!(boots.iter().map(|boot| boot["records"].as_i64().unwrap()).sum::<i64>(), 6, "{audit:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_explained_by_the_id_that_its_client_saw() {
+    for stack in Stack::on_both_engines().await {
+        let upstream = Upstream::start(Vendor::OpenAi).await;
+        let provider = stack.provider("openai", &upstream).await;
+        let other = stack.provider("other", &upstream).await;
+        let key = stack.key("ci", &[&provider]).await;
+        let answered = stack.send(&provider.chat(false).key(&key.secret)).await;
+        let refused = stack.send(&other.chat(false).key(&key.secret)).await;
+        assert_eq!((answered.status(), refused.status()), (200, 403));
+        let rows = stack.usage_rows(2).await;
+        let explain = async |id: &str| stack.rest().get(&format!("/requests/{id}")).await.expect(200);
+
+        let id = answered.header("x-lockgate-request-id").unwrap().to_owned();
+        let trace = explain(&id).await;
+        let row = rows.iter().find(|row| row["id"] == id.as_str()).unwrap();
+        for (member, value) in row.as_object().unwrap() {
+            assert_eq!(&trace[member], value, "what the list has is in the trace: {member}");
+        }
+        assert_eq!((&trace["admitted"], &trace["upstreamStatus"]), (&json!(true), &json!(200)));
+        let attempts = trace["attempts"].as_array().unwrap();
+        assert_eq!(
+            (attempts.len(), &attempts[0]["provider"], &attempts[0]["status"]),
+            (1, &json!("openai"), &json!(200))
+        );
+        assert!(trace["revision"].as_i64().unwrap() > 0 && trace["responseBytes"].as_i64().unwrap() > 0, "{trace:#}");
+
+        // On what Lockgate answers by itself, vendors' SDKs show this header.
+        let id = refused.header("x-request-id").unwrap().to_owned();
+        let trace = explain(&id).await;
+        assert_eq!((&trace["admitted"], &trace["refusal"]), (&json!(false), &json!("key_out_of_scope")), "{trace:#}");
+        assert!(trace["explanation"].as_str().unwrap().contains("key_out_of_scope"), "{trace:#}");
+        assert_eq!(trace["attempts"], json!([]));
+
+        for unknown in ["req_00000000000000000000000000", "prv_00000000000000000000000000", "nothing"] {
+            let told = stack.rest().get(&format!("/requests/{unknown}")).await;
+            assert_eq!(told.check(404).code(), "not_found", "{unknown}");
+        }
+        stack.shutdown().await;
+    }
+}
