@@ -1,7 +1,7 @@
 # Lockgate's commands. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run console test fuzz check bench
+.PHONY: help run console test fuzz simulate check bench
 
 # Arguments for the program behind a target: make run ARGS="--api-listen 127.0.0.1:9090"
 ARGS ?=
@@ -30,6 +30,11 @@ test: ## Run every test on SQLite and on Postgres, and print the totals
 CASES ?= 20000
 fuzz: ## Try the data plane's properties on many more random cases: make fuzz CASES=100000
 	PROPTEST_CASES=$(CASES) cargo test --locked -p data-plane --lib -- properties $(ARGS)
+
+# A few thousand of them run in `make test`. A schedule that fails says its seed: LOCKGATE_SEED=n SCHEDULES=1.
+SCHEDULES ?= 100000
+simulate: ## Try the usage ledger under random schedules of failures: make simulate SCHEDULES=1000000
+	LOCKGATE_SCHEDULES=$(SCHEDULES) cargo test --locked -p data-plane --lib -- simulation $(ARGS)
 
 check: ## Check format, lints, documentation and dependencies, warnings denied
 	cargo fmt --all --check

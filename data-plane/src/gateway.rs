@@ -22,7 +22,7 @@ use crate::pipeline::account::Sink;
 use crate::report::Reporter;
 use crate::request_log::{self, Writing};
 use crate::runtime::Runtime;
-use crate::telemetry::{Metrics, process};
+use crate::telemetry::{Metrics, Spend, process};
 use crate::tls::{self, Tls, TlsError};
 use crate::upstream::Upstreams;
 
@@ -109,8 +109,8 @@ impl Gateway {
     }
 
     /// Shows on the admin listener how the node's link and its reporting are doing. To be called once.
-    pub fn surroundings(&self, link: watch::Receiver<Status>, usage: Reporter) {
-        let _ = self.surroundings.set(Surroundings { link, usage });
+    pub(crate) fn surroundings(&self, link: watch::Receiver<Status>, usage: Reporter, spend: Arc<Spend>) {
+        let _ = self.surroundings.set(Surroundings { link, usage, spend });
     }
 
     /// Stops accepting, lets what is open finish within the drain time, ends the rest, and joins every task.

@@ -14,7 +14,8 @@ use crate::follow::{self, Follower, Status};
 use crate::gateway::{Gateway, GatewayError};
 use crate::link::{GatewayToken, Link, LinkError};
 use crate::pipeline::account::Sink;
-use crate::report::{self, Reporting};
+use crate::report::{self, Reporting, Watch};
+use crate::telemetry::Spend;
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,9 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
     }
     let (node, boot) = (name(&config), Uuid::now_v7());
     let directory = config.store.data_dir.clone();
+    let runtime = Arc::new(ArcSwapOption::empty());
+    let spend = Arc::new(Spend::new(Arc::clone(&runtime)));
+    let counting = Arc::clone(&spend);
     let options = report::Options {
         link: link.clone(),
         node: node.clone(),
@@ -84,9 +88,9 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
         directory: directory.join("usage"),
         workers: config.gateway.workers().get(),
         strict: config.usage.unwritten == Unwritten::Refuse,
+        watch: Some(Watch::new(move |records| counting.count(records))),
     };
     let (reporter, reporting) = report::start(options).await;
-    let runtime = Arc::new(ArcSwapOption::empty());
     let (usage, starts) = (reporter.clone(), reporter.clone());
     let sink = Sink::new(move |record| reporter.record(record)).beginning(move |start| starts.begin(start));
     let running = match Gateway::start(&config, Arc::clone(&runtime), sink).await {
@@ -97,7 +101,7 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
         }
     };
     let follower = follow::start(follow::Options { link, token, node, boot, directory }, runtime).await;
-    running.surroundings(follower.status(), usage);
+    running.surroundings(follower.status(), usage, spend);
     Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting })
 }
 

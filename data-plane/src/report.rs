@@ -5,12 +5,15 @@
 //! that a disk gave back damaged.
 
 mod queue;
+#[cfg(test)]
+mod simulation;
 mod spool;
 mod starts;
 mod wire;
 
 use std::{
     collections::HashSet,
+    fmt,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -64,6 +67,27 @@ pub struct Options {
     pub workers: usize,
     /// Nothing is sent whose start cannot be written down.
     pub strict: bool,
+    /// Sees every record, off the threads that serve.
+    pub watch: Option<Watch>,
+}
+
+type See = dyn Fn(&[Record]) + Send + Sync;
+
+/// Somebody who looks at records before they are spooled. Must not block.
+#[derive(Clone)]
+pub struct Watch(Arc<See>);
+
+impl Watch {
+    /// Shows every batch to `see`.
+    pub fn new(see: impl Fn(&[Record]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(see))
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Watch")
+    }
 }
 
 /// Figures for metrics. Never reset within a process.
@@ -145,7 +169,7 @@ pub async fn start(options: Options) -> (Reporter, Reporting) {
 }
 
 async fn start_within(options: Options, bounds: Bounds) -> (Reporter, Reporting) {
-    let Options { link, node, boot, directory, workers, strict } = options;
+    let Options { link, node, boot, directory, workers, strict, watch } = options;
     let queue = Arc::new(Queue::default());
     let counters = Arc::new(Counters::default());
     let opened = tokio::task::spawn_blocking(move || open(directory, node, boot, bounds, workers, strict)).await;
@@ -159,7 +183,7 @@ async fn start_within(options: Options, bounds: Bounds) -> (Reporter, Reporting)
     // The sender stops only after the writer has written the last record.
     let written = CancellationToken::new();
     let keeper = tokio::spawn(keep(starts.clone(), stop.clone()));
-    let writer = tokio::spawn(write(queue, spool.clone(), stop.clone(), written.clone()));
+    let writer = tokio::spawn(write(queue, spool.clone(), watch, stop.clone(), written.clone()));
     let sender = tokio::spawn(Sender { link, spool }.run(written));
     (reporter, Reporting { stop, writer, sender, keeper, starts })
 }
@@ -231,12 +255,21 @@ impl Shared {
 }
 
 /// Gathers records into batches and spools them, until stopped and empty.
-async fn write(queue: Arc<Queue>, shared: Arc<Shared>, stop: CancellationToken, written: CancellationToken) {
+async fn write(
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    watch: Option<Watch>,
+    stop: CancellationToken,
+    written: CancellationToken,
+) {
     let _written = written.drop_guard();
     loop {
         let stopped = queue.gather(&stop).await;
         for records in queue.take() {
             let count = records.len() as u64;
+            if let Some(Watch(see)) = &watch {
+                see(&records);
+            }
             let append = |spool: &mut Spool| {
                 let settles = records.iter().filter_map(|record| record.start).collect();
                 spool.append(records.into_iter().map(wire::usage_record).collect(), settles)

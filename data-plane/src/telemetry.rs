@@ -6,6 +6,7 @@ pub(crate) mod process;
 
 mod page;
 mod registry;
+mod spend;
 mod text;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 use self::meters::{Ended, EndpointMeters, Gauge, ProviderMeters};
 pub(crate) use self::page::{Gauges, LinkGauges, UsageGauges};
 use self::registry::Registry;
+pub(crate) use self::spend::Spend;
 use crate::error::Refusal;
 use crate::listener::close::Close;
 use crate::runtime::Runtime;

@@ -366,7 +366,16 @@ async fn a_batch_is_sent_under_its_number_until_it_is_acknowledged_by_whatever_p
     let (plane, directory) = (Plane::start().await, tempfile::tempdir().unwrap());
     let start = async || {
         let (link, node, directory) = (plane.link(), "node".to_owned(), directory.path().to_owned());
-        report::start(report::Options { link, node, boot: Uuid::now_v7(), directory, workers: 1, strict: false }).await
+        report::start(report::Options {
+            link,
+            node,
+            boot: Uuid::now_v7(),
+            directory,
+            workers: 1,
+            strict: false,
+            watch: None,
+        })
+        .await
     };
     let (reporter, reporting) = start().await;
     reporter.record(record());

@@ -5,11 +5,15 @@
 // The doc comments of this file are what `--help` prints, where backticks are noise.
 #![allow(clippy::doc_markdown)]
 
+mod ledger;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::ledger::{AuditUsage, Explain};
 
 /// An AI gateway: one Invoke URL for the vendors' own SDKs, with your keys, your rules and a count of every request.
 #[derive(Debug, Parser)]
@@ -44,6 +48,7 @@ pub(crate) enum Command {
     Openapi,
     #[command(subcommand)]
     Audit(Audit),
+    Explain(Explain),
     Doctor(Doctor),
     Completion(Completion),
     /// Print the version
@@ -299,10 +304,11 @@ pub(crate) enum Plane {
     DataPlane,
 }
 
-/// Look after the audit log
+/// Look after the audit log and the usage ledger
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
     Verify(AuditVerify),
+    Usage(AuditUsage),
 }
 
 /// Check the hash chain of the audit log

@@ -8,6 +8,7 @@ mod client;
 mod command;
 mod dev;
 mod doctor;
+mod ledger;
 mod logging;
 mod sample;
 mod serve;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{
     Audit, AuditVerify, Command, Config, ControlPlane, DataPlane, Dev, Lockgate, Log, LogFormat, Plane, Sample,
 };
-use crate::{audit, dev, doctor, logging, sample, signal};
+use crate::{audit, dev, doctor, ledger, logging, sample, signal};
 
 /// What `--check` says.
 const USABLE: &str = "the configuration is usable\n";
@@ -30,6 +30,13 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             print(&(document.to_pretty_json().context("the document is no JSON")? + "\n"))
         }
         Command::Audit(Audit::Verify(options)) => run_audit_verify(options),
+        Command::Audit(Audit::Usage(options)) => block_on(async |_| {
+            let balance = ledger::audit(options).await?;
+            print(&balance.text)?;
+            anyhow::ensure!(balance.balanced, "usage does not balance; the lines marked WRONG say where");
+            Ok(())
+        }),
+        Command::Explain(options) => block_on(async |_| print(&ledger::explain(options).await?)),
         Command::Doctor(options) => block_on(async |_| {
             let report = doctor::ask(&options.addresses).await;
             print(&report.text)?;

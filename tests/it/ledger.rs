@@ -42,7 +42,8 @@ async fn a_killed_node_reports_every_request_that_it_left_open() {
         }
         upstream.next(Answer::silence());
         let before = upstream.seen().len();
-        let mut silent = Box::pin(client.begin(&chat(false)));
+        let unanswered = chat(false);
+        let mut silent = Box::pin(client.begin(&unanswered));
         tokio::select! {
             _ = &mut silent => panic!("nobody answers"),
             () = eventually("the vendor to have the request", async || {

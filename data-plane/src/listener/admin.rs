@@ -25,7 +25,7 @@ use crate::report::Reporter;
 use crate::request_log::RequestLog;
 use crate::runtime::Runtime;
 use crate::runtime::endpoint::Endpoint;
-use crate::telemetry::{Gauges, LinkGauges, UsageGauges};
+use crate::telemetry::{Gauges, LinkGauges, Spend, UsageGauges};
 
 /// A scraper that is slower than this is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +37,7 @@ const CONNECTIONS: usize = 64;
 pub(crate) struct Surroundings {
     pub(crate) link: watch::Receiver<Status>,
     pub(crate) usage: Reporter,
+    pub(crate) spend: Arc<Spend>,
 }
 
 /// Answers until told to stop.
@@ -96,7 +97,10 @@ fn answer(plane: &Plane, surroundings: Option<&Surroundings>, request: &Request<
             let (ready, said) = readiness(plane, surroundings);
             text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, said)
         }
-        "/metrics" => text(StatusCode::OK, plane.metrics.render(&gauges(plane, surroundings))),
+        "/metrics" => text(StatusCode::OK, {
+            let spend = surroundings.map(|surroundings| &*surroundings.spend);
+            plane.metrics.render(&gauges(plane, surroundings), spend)
+        }),
         _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz or /metrics\n".to_owned()),
     }
 }

@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::thread;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::pipeline::account::Outcome;
 
-    fn record(id: u128) -> Record {
+    pub(in crate::report) fn record(id: u128) -> Record {
         Record {
             id: Uuid::from_u128(id),
             started_at_us: 1,

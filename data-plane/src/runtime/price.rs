@@ -202,6 +202,15 @@ impl Index {
         None
     }
 
+    /// As the list writes what this model is found under, without the `*`.
+    fn name(&self, model: &str) -> Option<&str> {
+        if let Some((name, _)) = self.exact.get_key_value(model) {
+            return Some(name);
+        }
+        let before = self.prefixes.partition_point(|prefix| &*prefix.text <= model).checked_sub(1);
+        self.longest(before, model).map(|at| &*self.prefixes[at].text)
+    }
+
     fn find(&self, model: &str) -> Option<&Price> {
         if let Some(price) = self.exact.get(model) {
             return Some(price);
@@ -242,6 +251,13 @@ impl Prices {
     /// The price of a model.
     pub fn find(&self, model: &str) -> Option<&Price> {
         [&self.provider, &self.template].into_iter().flatten().find_map(|list| list.find(model))
+    }
+
+    /// What the model is called where its price is: of a closed set, whatever a client or a vendor calls it.
+    pub fn name(&self, model: &str) -> Option<&str> {
+        let lists = [&self.provider, &self.template].into_iter().flatten();
+        let mut indexes = lists.flat_map(|list| [&list.own, &list.shipped]);
+        indexes.find_map(|index| index.name(model)).filter(|name| !name.is_empty())
     }
 
     /// What a request cost. The served model decides; where it has no price, the requested one.

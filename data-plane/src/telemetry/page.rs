@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::Metrics;
 use super::meters::{Attempted, EndpointFigures};
 use super::process::Process;
+use super::spend::Spend;
 use super::text::Text;
 use crate::error::Refusal;
 use crate::listener::close::Close;
@@ -61,7 +62,7 @@ pub(crate) struct UsageGauges {
 
 impl Metrics {
     /// Prometheus's text format.
-    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+    pub(crate) fn render(&self, gauges: &Gauges, spend: Option<&Spend>) -> String {
         let mut text = Text::default();
         self.endpoints(&mut text);
         self.upstreams(&mut text, gauges);
@@ -72,6 +73,9 @@ impl Metrics {
         }
         if let Some(usage) = &gauges.usage {
             reporting(&mut text, usage);
+        }
+        if let Some(spend) = spend {
+            spend.render(&mut text);
         }
         self.process(&mut text);
         text.0

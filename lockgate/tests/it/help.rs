@@ -2,7 +2,7 @@
 use std::process::Command;
 
 /// Every command that has a help text.
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 14] = [
     &[],
     &["dev"],
     &["control-plane"],
@@ -12,6 +12,8 @@ const COMMANDS: [&[&str]; 12] = [
     &["openapi"],
     &["audit"],
     &["audit", "verify"],
+    &["audit", "usage"],
+    &["explain"],
     &["doctor"],
     &["completion"],
     &["version"],
