@@ -429,7 +429,6 @@ export const messages = {
       drained: "Node stopped",
     } as Record<string, string | undefined>,
     drawer: "Request",
-    notLoaded: "This request is not among the rows on this page.",
     fields: {
       id: "Request id",
       at: "Time",
@@ -447,6 +446,9 @@ export const messages = {
       firstByte: "First byte after",
       streamed: "Streamed",
       node: "Node",
+      revision: "Configuration revision",
+      rule: "Rule",
+      attempt: "Attempt",
     },
     unknown: "Unknown",
     advice: "What to do",

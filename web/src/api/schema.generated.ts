@@ -406,6 +406,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/requests/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read one recorded request, and why it ended as it did */
+        get: operations["getRequest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/secrets": {
         parameters: {
             query?: never;
@@ -548,6 +565,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/usage/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Compare usage with what nodes say and with itself */
+        get: operations["auditUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/users": {
         parameters: {
             query?: never;
@@ -667,6 +701,23 @@ export interface components {
          * @enum {string}
          */
         ApiKeyStatus: "active" | "disabled" | "revoked" | "expired";
+        /** @description One attempt at a vendor. */
+        AttemptEntry: {
+            /** @description Name of the provider; its id once it is gone. */
+            provider: string;
+            /**
+             * Format: int64
+             * @description Of the vendor's answer.
+             */
+            status?: number | null;
+            /** @description What failed, where no answer came that could be passed on. */
+            failure?: string | null;
+            /**
+             * Format: int64
+             * @description To the head of the answer or the failure; of the first attempt from the request's start.
+             */
+            durationMs?: number | null;
+        };
         /** @description Who did it. */
         AuditActor: {
             /** @description `system`, `user`, `token` or `anonymous`. */
@@ -710,6 +761,84 @@ export interface components {
             /** @description Such an answer must also hold this text; empty: the status is enough. */
             body?: string;
         };
+        /** @description What a process of a node says of its requests: `started = settled + inFlight + unsettled`. */
+        Books: {
+            /**
+             * Format: int64
+             * @description Requests about to be sent, those that an earlier process left open included.
+             */
+            started: number;
+            /**
+             * Format: int64
+             * @description Of these, those whose records are in a batch.
+             */
+            settled: number;
+            /**
+             * Format: int64
+             * @description Of these, those that were open, or whose records were not yet in a batch.
+             */
+            inFlight: number;
+            /**
+             * Format: int64
+             * @description Of these, those that an earlier process left open, or whose records were lost.
+             */
+            unsettled: number;
+            /**
+             * Format: int64
+             * @description Records that are in no batch and never will be, refusals included.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description Records in all batches up to the one that says so.
+             */
+            records: number;
+        };
+        /** @description One process of a node, as the ledger knows it. */
+        BootAudit: {
+            /** @description Name of the gateway; its id once it is gone. */
+            gateway: string;
+            /** @description Name of the node. */
+            node: string;
+            /**
+             * Format: uuid
+             * @description The process.
+             */
+            boot: string;
+            /**
+             * Format: date-time
+             * @description When its newest batch was counted.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description Batches counted.
+             */
+            batches: number;
+            /**
+             * Format: int64
+             * @description Batches between them that never came.
+             */
+            missing: number;
+            /**
+             * Format: int64
+             * @description Records in the batches.
+             */
+            records: number;
+            /**
+             * Format: int64
+             * @description Of these, those that could not be read.
+             */
+            unreadable: number;
+            /**
+             * Format: int64
+             * @description Of these, those that were in the ledger before.
+             */
+            known: number;
+            books?: components["schemas"]["Books"] | null;
+            /** @description What does not balance, in words; empty: all does. */
+            wrong: string[];
+        };
         /** @description Whether there is anybody who can sign in. */
         Bootstrap: {
             /** @description The first owner is still to come. */
@@ -742,6 +871,28 @@ export interface components {
             version: number;
             /** @description Where it stands. */
             status: components["schemas"]["DeploymentStatus"];
+        };
+        /** @description The rule that refused a request, and what it held against it. */
+        Denial: {
+            /** @description As the configuration calls it. */
+            rule: string;
+            /**
+             * Format: int64
+             * @description What there was; absent: the rule does not count.
+             */
+            measured?: number | null;
+            /**
+             * Format: int64
+             * @description What there may be; absent: the rule does not count.
+             */
+            allowed?: number | null;
+            /** @description The time that it counts over. */
+            window?: string | null;
+            /**
+             * Format: date-time
+             * @description When the same request would pass, as far as this rule goes.
+             */
+            freesAt?: string | null;
         };
         /** @description A deployment as it is read. */
         Deployment: {
@@ -1322,6 +1473,8 @@ export interface components {
                 refusal?: string | null;
                 /** @description Which node served it. */
                 node: string;
+                /** @description Its node died while it was open: nobody knows how it ended, and only what was known at its start is told. */
+                unsettled: boolean;
             }[];
             /** @description For the page after this one; null: there is none. */
             nextCursor?: string | null;
@@ -1841,8 +1994,55 @@ export interface components {
             refusal?: string | null;
             /** @description Which node served it. */
             node: string;
+            /** @description Its node died while it was open: nobody knows how it ended, and only what was known at its start is told. */
+            unsettled: boolean;
         };
         RequestId: string;
+        /** @description All that is known of one request, and why it ended as it did. What is `null` is unknown. */
+        RequestTrace: components["schemas"]["RequestEntry"] & {
+            /** @description False: refused before anything was sent. */
+            admitted: boolean;
+            /**
+             * Format: int64
+             * @description Of the vendor's last answer.
+             */
+            upstreamStatus?: number | null;
+            /**
+             * Format: int64
+             * @description Of the input.
+             */
+            cachedInputTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the input.
+             */
+            cacheWriteTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the output.
+             */
+            reasoningTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the body, as received.
+             */
+            requestBytes: number;
+            /**
+             * Format: int64
+             * @description Of the body, as sent.
+             */
+            responseBytes: number;
+            /**
+             * Format: int64
+             * @description Of the configuration that decided.
+             */
+            revision: number;
+            denial?: components["schemas"]["Denial"] | null;
+            /** @description What became of each attempt, in order. */
+            attempts: components["schemas"]["AttemptEntry"][];
+            /** @description The same in one or two sentences. */
+            explanation: string;
+        };
         /** @description Not supported yet: anything but an empty value is refused. */
         Reserved: unknown;
         /** @description How often a request may be sent again when it fails before an answer has begun. */
@@ -1958,6 +2158,21 @@ export interface components {
          * @enum {string}
          */
         StreamFraming: "sse" | "aws-event-stream";
+        /** @description One kind of sum against what it should be. */
+        SumAudit: {
+            /** @description What was compared. */
+            name: string;
+            /**
+             * Format: int64
+             * @description As it is counted.
+             */
+            counted: number;
+            /**
+             * Format: int64
+             * @description As it should be.
+             */
+            expected: number;
+        };
         /** @description How far a revision has come on a gateway. */
         Sync: {
             /**
@@ -2131,6 +2346,30 @@ export interface components {
              * @description Its end.
              */
             to: string;
+        };
+        /** @description Everything that was compared. */
+        UsageAudit: {
+            /**
+             * Format: date-time
+             * @description The beginning of the time whose sums were compared, a whole hour.
+             */
+            from: string;
+            /**
+             * Format: date-time
+             * @description Its end, a whole hour, not included.
+             */
+            to: string;
+            /** @description Every process that was heard within that time, the newest first. */
+            boots: components["schemas"]["BootAudit"][];
+            /** @description The sums. */
+            sums: components["schemas"]["SumAudit"][];
+            /**
+             * Format: int64
+             * @description Requests within that time of which nobody knows how they ended: their node died.
+             */
+            unsettled: number;
+            /** @description Nothing drifts and nothing is missing. */
+            balanced: boolean;
         };
         /** @description JSON pointers into answers and stream events; of each list the first that is there counts. */
         UsageLocations: {
@@ -3608,6 +3847,45 @@ export interface operations {
             };
         };
     };
+    getRequest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the answer's `x-lockgate-request-id` told it: `req_...` */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RequestTrace"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     listSecrets: {
         parameters: {
             query?: {
@@ -4040,6 +4318,47 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Usage"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auditUsage: {
+        parameters: {
+            query?: {
+                /** @description RFC 3339, rounded down to the hour; 24 hours before `to` when absent. */
+                from?: string;
+                /** @description RFC 3339, rounded up to the hour; now when absent. */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageAudit"];
                 };
             };
             "4XX": {

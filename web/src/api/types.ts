@@ -63,6 +63,7 @@ export type DeploymentStatus = Schemas["DeploymentStatus"];
 export type Usage = Told<Schemas["Usage"]>;
 export type UsageRow = Told<Schemas["UsageSum"]>;
 export type RequestRow = Told<Schemas["RequestEntry"]>;
+export type RequestTrace = Told<Schemas["RequestTrace"]>;
 export type RequestOutcome = Schemas["Outcome"];
 
 /** What has a context, keys and an Invoke URL. */

@@ -1,3 +1,5 @@
+//! What a spool gives back after restarts, damage and full disks.
+
 use std::path::Path;
 
 use super::*;

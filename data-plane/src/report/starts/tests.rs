@@ -1,3 +1,5 @@
+//! What a killed process leaves, and what of it the next one finds.
+
 use super::*;
 
 const BOOT: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);

@@ -15,7 +15,7 @@ import { FilterSelect } from "../../ui/field";
 import { Loaded } from "../../ui/loaded";
 import { Page } from "../../ui/page";
 import { TableSkeleton } from "../../ui/table";
-import { RequestFacts } from "./request-facts";
+import { RequestDetail } from "./request-facts";
 
 const m = messages.requests;
 const route = getRouteApi("/shell/requests");
@@ -36,7 +36,6 @@ export function Requests() {
     void navigate({ search: value === "" ? others : { ...others, [name]: value }, replace: true });
   };
   const rows = query.data?.pages.flatMap((page) => page.data) ?? [];
-  const shown = rows.find((row) => row.id === request);
   return (
     <Page title={m.title} lead={m.lead}>
       <div className="filters">
@@ -72,7 +71,7 @@ export function Requests() {
         }
       </Loaded>
       <More query={query} />
-      {request !== undefined && query.data !== undefined && (
+      {request !== undefined && (
         <Dialog
           open
           shape="drawer"
@@ -81,7 +80,7 @@ export function Requests() {
             void navigate({ search: filter, replace: true });
           }}
         >
-          {shown === undefined ? <p>{m.notLoaded}</p> : <RequestFacts row={shown} />}
+          <RequestDetail key={request} id={request} />
         </Dialog>
       )}
     </Page>
