@@ -85,6 +85,20 @@ async fn a_killed_node_reports_every_request_that_it_left_open() {
         })
         .await;
         self::rows(&rest, 6).await;
+        let page = metrics.send(&Call::get("/metrics")).await.text();
+        let tokens = |class: &str, count: u64| {
+            let mut lines = page.lines().filter(|line| line.starts_with("lockgate_tokens_total{endpoint=\"openai\""));
+            let line = lines.find(|line| line.contains(&format!("class=\"{class}\"")));
+            assert!(line.is_some_and(|line| line.ends_with(&format!(" {count}"))), "{class}: {page}");
+        };
+        tokens("input", Vendor::INPUT_TOKENS);
+        tokens("output", Vendor::OUTPUT_TOKENS);
+        let dashboard = include_str!("../../docs/grafana/data-plane.json");
+        let named = dashboard.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
+        for name in named.filter(|name| name.starts_with("lockgate_")) {
+            let family = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(page.contains(&format!("# TYPE {family} ")), "the dashboard names {name}, which is on no page");
+        }
         let audit = rest.get("/usage/audit").await.expect(200);
         assert_eq!(audit["balanced"], json!(true), "{audit:#}");
         assert_eq!(audit["unsettled"], 4, "{audit:#}");
