@@ -3,6 +3,8 @@
 
 mod answer;
 mod client;
+mod documents;
+mod names;
 mod request;
 mod stand;
 mod vendor;
