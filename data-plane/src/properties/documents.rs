@@ -81,9 +81,9 @@ impl Dress<'_> {
         let from = out.len();
         for letter in text.chars() {
             let must = matches!(letter, '"' | '\\' | '\0'..='\u{1f}');
-            if must || self.next() % 16 == 0 {
+            if must || self.next().is_multiple_of(16) {
                 let short = match letter {
-                    '"' | '\\' | '/' if self.next() % 2 == 0 => Some(letter),
+                    '"' | '\\' | '/' if self.next().is_multiple_of(2) => Some(letter),
                     '\n' => Some('n'),
                     '\t' => Some('t'),
                     _ => None,
@@ -161,7 +161,7 @@ fn places(json: &Json, at: &[String], found: &mut Vec<Vec<String>>) {
 }
 
 fn pointer(path: &[String]) -> String {
-    path.iter().map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()
+    path.iter().flat_map(|name| ["/".to_owned(), name.replace('~', "~0").replace('/', "~1")]).collect()
 }
 
 /// What was found, in order.

@@ -85,13 +85,12 @@ proptest! {
         for segments in &wanted {
             let context = Context::parse(&format!("/{}", segments.join("/"))).expect("it is one");
             let clashes = |other: &Vec<&str>| is_prefix(other, segments) || is_prefix(segments, other);
-            match matcher.overlap(&context) {
-                Some(other) => prop_assert!(clashes(&all[*other]), "{:?} is said to overlap {:?}", segments, all[*other]),
-                None => {
-                    prop_assert!(!all.iter().any(clashes), "{:?} overlaps one of {:?}", segments, all);
-                    matcher.insert(&context, all.len());
-                    all.push(segments.clone());
-                }
+            if let Some(other) = matcher.overlap(&context) {
+                prop_assert!(clashes(&all[*other]), "{:?} is said to overlap {:?}", segments, all[*other]);
+            } else {
+                prop_assert!(!all.iter().any(clashes), "{:?} overlaps one of {:?}", segments, all);
+                matcher.insert(&context, all.len());
+                all.push(segments.clone());
             }
         }
         prop_assert_eq!(matcher.len(), all.len());
