@@ -128,8 +128,10 @@ pub struct Admin {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes of a request's body.
+    /// Bytes of a request's body, where its endpoint does not say otherwise.
     pub body_bytes: u64,
+    /// ... and whatever it says.
+    pub most_body_bytes: u64,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Bytes of a request's URI.
@@ -157,6 +159,13 @@ pub struct Limits {
     pub control_frames: u32,
     /// Idle connections kept per upstream.
     pub idle_upstream_connections: usize,
+}
+
+impl Limits {
+    /// Bytes of a request's body for an endpoint that asks for so many.
+    pub fn body(&self, wanted: Option<u64>) -> u64 {
+        wanted.map_or(self.body_bytes, |wanted| wanted.min(self.most_body_bytes.max(self.body_bytes)))
+    }
 }
 
 /// `[deadlines]`

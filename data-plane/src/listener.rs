@@ -171,6 +171,19 @@ where
     http1::serve(stream, &[], presence, plane).await;
 }
 
+/// HTTP/2 over any transport.
+#[cfg(test)]
+pub(crate) async fn serve_http2<S>(
+    stream: S,
+    presence: &Arc<crate::presence::Presence>,
+    plane: Arc<Plane>,
+    streams: TaskTracker,
+) where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    http2::serve(stream, &[], presence, plane, streams).await;
+}
+
 fn random() -> u64 {
     let mut bytes = [0; 8];
     // Request ids also hold the time: without randomness they are still distinct within the process.

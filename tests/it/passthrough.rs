@@ -208,5 +208,14 @@ async fn too_large_a_body_is_a_413() {
     assert_eq!(refused.status(), 413, "{}", refused.text());
     assert!(refused.json()["error"]["message"].is_string(), "{}", refused.text());
     assert_eq!(stack.send(&large).await.status(), 200, "the other node has its own limit");
+    let own =
+        stack.proxy_with("own", Vendor::Anthropic, json!({"provider": provider.name, "maxBodyBytes": 2000})).await;
+    let key = stack.key("own", &[&own]).await;
+    for (length, status) in [(2000, 200), (2001, 413)] {
+        let sized = own.call("POST", "/v1/files").key(&key.secret).body(vec![b'x'; length]);
+        assert_eq!(small.send(&sized).await.status(), status, "{length}");
+    }
+    let read = stack.rest().get("/llm-proxies/own").await.expect(200);
+    assert_eq!(read["maxBodyBytes"], 2000);
     stack.shutdown().await;
 }

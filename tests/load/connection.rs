@@ -57,6 +57,28 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Reads an answer of 401 to its end.
+    pub(crate) async fn refused(&mut self) -> anyhow::Result<()> {
+        let mut text = Vec::new();
+        loop {
+            let read = self.stream.read(&mut self.buffer).await?;
+            if read == 0 {
+                bail!("the connection was closed in mid-answer");
+            }
+            text.extend_from_slice(&self.buffer[..read]);
+            let shown = String::from_utf8_lossy(&text);
+            let Some((head, body)) = shown.split_once("\r\n\r\n") else { continue };
+            if !head.starts_with("HTTP/1.1 401 ") {
+                bail!("not refused: {head}");
+            }
+            let length =
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Ok(());
+            }
+        }
+    }
+
     /// The connection alone.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream

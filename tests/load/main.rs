@@ -19,6 +19,7 @@ mod connection;
 mod crowd;
 mod feeder;
 mod figures;
+mod floods;
 mod floor;
 mod idle;
 mod instructions;
@@ -134,7 +135,7 @@ async fn scenarios(ground: &Ground, options: &Options, results: &mut Results) ->
             }
             continue;
         }
-        let fresh = matches!(scenario, Scenario::Held | Scenario::Idle | Scenario::Crowd);
+        let fresh = matches!(scenario, Scenario::Held | Scenario::Idle | Scenario::Crowd | Scenario::Floods);
         if !fresh && subjects.is_empty() {
             for kind in &options.subjects {
                 eprintln!("starting {}", kind.name());
@@ -171,7 +172,7 @@ async fn with_running(
         Scenario::FirstByte => latency::measure_first_byte(subject, seconds, round, results).await?,
         Scenario::Bodies => bodies::measure(subject, seconds, results).await?,
         Scenario::Uploads => uploads::measure(subject, seconds, results).await?,
-        Scenario::Held | Scenario::Idle | Scenario::Crowd | Scenario::Instructions => {}
+        Scenario::Held | Scenario::Idle | Scenario::Crowd | Scenario::Floods | Scenario::Instructions => {}
     }
     subject.shorten_log()
 }
@@ -181,6 +182,7 @@ async fn with_fresh(scenario: Scenario, ground: &Ground, kind: Kind, results: &m
         Scenario::Held => bodies::measure_held(ground, kind, results).await,
         Scenario::Idle => idle::measure(ground, kind, results).await,
         Scenario::Crowd => crowd::measure(ground, kind, results).await,
+        Scenario::Floods => floods::measure(ground, kind, results).await,
         _ => Ok(()),
     }
 }

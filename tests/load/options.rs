@@ -18,11 +18,12 @@ pub(crate) enum Scenario {
     Held,
     Idle,
     Crowd,
+    Floods,
     Instructions,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Saturation,
         Self::Stream,
         Self::Latency,
@@ -32,6 +33,7 @@ impl Scenario {
         Self::Held,
         Self::Idle,
         Self::Crowd,
+        Self::Floods,
         Self::Instructions,
     ];
 
@@ -46,6 +48,7 @@ impl Scenario {
             Self::Held => "held",
             Self::Idle => "idle",
             Self::Crowd => "crowd",
+            Self::Floods => "floods",
             Self::Instructions => "instructions",
         }
     }
@@ -61,6 +64,7 @@ impl Scenario {
             Self::Held => "5 MB that nobody takes: memory",
             Self::Idle => "memory of a node with nothing to do, start to first answer",
             Self::Crowd => "memory of 10,000 connections, mute or kept alive",
+            Self::Floods => "a fresh request while others flood, kind by kind (about two minutes)",
             Self::Instructions => "instructions per request, small against large configuration (valgrind)",
         }
     }

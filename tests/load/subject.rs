@@ -74,6 +74,13 @@ impl Subject {
         Self::start_under(ground, kind, size, &[]).await
     }
 
+    /// A node with the deadlines that it has when nobody says otherwise.
+    pub(crate) async fn start_as_usual(ground: &Ground, size: Size) -> anyhow::Result<Self> {
+        let mut subject = Node::prepare_with(ground, size, "")?.subject(ground, size, &[])?;
+        subject.answers().await?;
+        Ok(subject)
+    }
+
     /// Under a tool that runs it: a profiler.
     pub(crate) async fn start_under(ground: &Ground, kind: Kind, size: Size, tool: &[&str]) -> anyhow::Result<Self> {
         let bare = |address| Self { kind, address, size: FEW, process: None, log: None, feeder: None };
@@ -170,18 +177,22 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Patient with clients that say nothing: how many there can be is measured, not how soon they are turned away.
     pub(crate) fn prepare(ground: &Ground, size: Size) -> anyhow::Result<Self> {
+        Self::prepare_with(ground, size, "first_byte = \"10m\"\nhead = \"10m\"\nkeep_alive = \"10m\"\n")
+    }
+
+    fn prepare_with(ground: &Ground, size: Size, deadlines: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(ground.folder.path())?.keep();
         let arguments = ["feeder", &ground.upstream.to_string(), &size.endpoints.to_string(), &size.keys.to_string()];
         let (feeder, line) = Process::of_ours(&ground.warden, ground.cores, Core::Rest, &[], &arguments)?;
         let (link, token) = line.split_once(' ').context("an address and a token")?;
         fs::write(folder.join("token"), token)?;
         let (address, admin) = (::tests::process::free_address(), ::tests::process::free_address());
-        // Patient with clients that say nothing: how many there can be is measured, not how soon they are turned away.
         let config = format!(
             "[gateway]\nlisten = \"{address}\"\nname = \"load\"\n[link]\naddress = \"{link}\"\ntoken_file = \"{}\"\n\
              [store]\ndata_dir = \"{}\"\n[admin]\nlisten = \"{admin}\"\n\
-             [deadlines]\nfirst_byte = \"10m\"\nhead = \"10m\"\nkeep_alive = \"10m\"\n[log]\nrequests = true\n",
+             [deadlines]\n{deadlines}[log]\nrequests = true\n",
             folder.join("token").display(),
             folder.join("data").display(),
         );

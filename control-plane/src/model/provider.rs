@@ -8,7 +8,8 @@ use super::context::Context;
 use super::error::{Error, Violation};
 use super::resource::{Noun, Warning};
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_texts, refuse_unenforced, yes,
+    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_body, check_texts,
+    refuse_unenforced, yes,
 };
 use super::template::Template;
 use super::upstream::{self, Credential, CredentialInput, Upstream};
@@ -36,6 +37,11 @@ pub struct ProviderSpec<C = Credential> {
     /// How long a gateway waits.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+    /// node sets another. Larger than what a node takes from anyone is that instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub max_body_bytes: Option<u64>,
     /// Answers 403 to everyone. Read live: takes effect without a deployment.
     #[serde(default)]
     pub disabled: bool,
@@ -90,6 +96,7 @@ impl ProviderInput {
         }
         self.security.accept(&template.spec.key_locations, &mut violations);
         self.timeouts.check(&mut violations);
+        check_body(self.max_body_bytes, &mut violations);
         self.retries.check(&mut violations);
         let reserved = [("limits", &self.limits), ("policies", &self.policies)];
         refuse_unenforced(&self.access_control, &self.models, reserved, &mut violations);
@@ -106,6 +113,7 @@ impl ProviderInput {
             upstream: Upstream { url, credential: _, ca_pem },
             security,
             timeouts,
+            max_body_bytes,
             disabled,
             realtime,
             compression,
@@ -123,6 +131,7 @@ impl ProviderInput {
             upstream: Upstream { url, credential, ca_pem },
             security,
             timeouts,
+            max_body_bytes,
             disabled,
             realtime,
             compression,
@@ -202,9 +211,12 @@ mod tests {
         let found = violations(json!({
             "template": "openai", "context": "/a", "description": "\u{7}",
             "upstream": { "url": "http://api.openai.com", "credential": {} },
-            "timeouts": { "connect": "1h" },
+            "timeouts": { "connect": "1h" }, "maxBodyBytes": 0,
         }));
         let pointers: Vec<_> = found.iter().map(|(pointer, _)| pointer.as_str()).collect();
-        assert_eq!(pointers, ["/description", "/upstream/url", "/upstream/credential", "/timeouts/connect"]);
+        assert_eq!(
+            pointers,
+            ["/description", "/upstream/url", "/upstream/credential", "/timeouts/connect", "/maxBodyBytes"]
+        );
     }
 }

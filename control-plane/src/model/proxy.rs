@@ -8,7 +8,8 @@ use super::error::{Error, Violation};
 use super::key_location::KeyLocation;
 use super::resource::Noun;
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_texts, refuse_unenforced, yes,
+    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_body, check_texts,
+    refuse_unenforced, yes,
 };
 
 /// What an author says about a proxy.
@@ -38,6 +39,11 @@ pub struct ProxySpec {
     /// How long a gateway waits.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+    /// node sets another. Larger than what a node takes from anyone is that instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub max_body_bytes: Option<u64>,
     /// Answers 403 to everyone. Read live: takes effect without a deployment.
     #[serde(default)]
     pub disabled: bool,
@@ -154,6 +160,7 @@ impl ProxySpec {
         }
         self.security.accept(default, &mut violations);
         self.timeouts.check(&mut violations);
+        check_body(self.max_body_bytes, &mut violations);
         self.retries.check(&mut violations);
         let reserved = [("limits", &self.limits), ("policies", &self.policies)];
         refuse_unenforced(&self.access_control, &self.models, reserved, &mut violations);

@@ -95,6 +95,16 @@ impl Timeouts {
     }
 }
 
+/// What a body may be limited to, at most: beyond it numbers stop being exact in JavaScript.
+const MOST_BODY: u64 = 1 << 50;
+
+/// A limit of nothing would be an endpoint switched off.
+pub(super) fn check_body(bytes: Option<u64>, violations: &mut Vec<Violation>) {
+    if bytes.is_some_and(|bytes| !(1..=MOST_BODY).contains(&bytes)) {
+        violations.push(Violation::invalid("/maxBodyBytes", format!("must be between 1 and {MOST_BODY}")));
+    }
+}
+
 /// What vendors may do to their answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

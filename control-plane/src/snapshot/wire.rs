@@ -193,7 +193,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         frozen,
         revision: _,
     } = entry;
-    let Parts { key_locations, timeouts, retry, realtime, compression, target } = match frozen {
+    let Parts { key_locations, timeouts, max_body_bytes, retry, realtime, compression, target } = match frozen {
         Frozen::Provider(spec) => provider(spec),
         Frozen::Proxy(spec, targets) => proxy(spec, targets),
     };
@@ -204,6 +204,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         key_locations,
         disabled: *disabled,
         timeouts: Some(timeouts),
+        max_body_bytes,
         target: Some(target),
         deployment_id: bytes_of(*deployment_id),
         deployment_version: u32::try_from(*deployment_version).unwrap_or(u32::MAX),
@@ -220,6 +221,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
 struct Parts {
     key_locations: Vec<WireKeyLocation>,
     timeouts: WireTimeouts,
+    max_body_bytes: u64,
     retry: Option<Retry>,
     realtime: bool,
     compression: Compression,
@@ -236,6 +238,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
         upstream: Upstream { url, credential, ca_pem },
         security,
         timeouts,
+        max_body_bytes,
         disabled: _,
         realtime,
         compression,
@@ -254,6 +257,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
     Parts {
         key_locations: key_locations(security),
         timeouts: self::timeouts(timeouts),
+        max_body_bytes: max_body_bytes.unwrap_or_default(),
         retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
@@ -272,6 +276,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         routing: Routing { strategy },
         security,
         timeouts,
+        max_body_bytes,
         disabled: _,
         realtime,
         compression,
@@ -294,6 +299,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
     Parts {
         key_locations: key_locations(security),
         timeouts: self::timeouts(timeouts),
+        max_body_bytes: max_body_bytes.unwrap_or_default(),
         retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
@@ -377,7 +383,7 @@ mod tests {
                 {"in": "header", "name": "X-API-Key"}, {"in": "query", "name": "Key", "prefix": ""},
             ]}},
             "timeouts": {"connect": "2s", "firstByte": "60s", "idle": "30s", "total": "90s"},
-            "retries": {"attempts": 1},
+            "retries": {"attempts": 1}, "maxBodyBytes": 1_048_576,
         }))
         .unwrap();
         let proxy: ProxySpec = serde_json::from_value(json!({

@@ -264,7 +264,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 }
 
 #[cfg(test)]
-mod tests {
+mod properties {
     use std::convert::Infallible;
     use std::sync::Mutex;
 

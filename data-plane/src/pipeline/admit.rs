@@ -18,6 +18,8 @@ pub(super) struct Permit {
     pub(super) runtime: Arc<Runtime>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) context: usize,
+    /// Bytes of the body, at most.
+    pub(super) body_bytes: u64,
     /// Of the process's budget.
     _held: Held,
     /// `None`: keys are not counted.
@@ -37,7 +39,8 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     }
     // One that does not say its size is measured as it comes.
     let announced = call.body.as_ref().and_then(|body| body.size_hint().exact());
-    if announced.is_some_and(|length| length > call.plane.limits.body_bytes) {
+    let body_bytes = call.plane.limits.body(endpoint.max_body_bytes);
+    if announced.is_some_and(|length| length > body_bytes) {
         return Err(Refusal::BodyTooLarge);
     }
     let limit = call.plane.limits.key_requests;
@@ -51,5 +54,5 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     // Last: nobody waits for memory, and who is refused for another reason takes none.
     let held = call.plane.budget.reserve(limit::REQUEST).ok_or(Refusal::Overloaded)?;
     call.account.admitted();
-    Ok(Permit { runtime, endpoint, context, _held: held, _in_flight: in_flight })
+    Ok(Permit { runtime, endpoint, context, body_bytes, _held: held, _in_flight: in_flight })
 }

@@ -139,3 +139,79 @@ mod tests {
         assert_eq!(find(&[("x-api-key", "a")], Some("key=1&k%65y=2")), twice);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADERS: [&str; 3] = ["x-api-key", "authorization", "x-goog-api-key"];
+    const PARAMETERS: [&str; 2] = ["key", "api key"];
+    const PREFIXES: [&str; 3] = ["", "Bearer ", "Key="];
+
+    /// Which place, and the prefix there.
+    fn location() -> impl Strategy<Value = (usize, &'static str)> {
+        (0..HEADERS.len() + PARAMETERS.len(), prop::sample::select(PREFIXES.to_vec()))
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let bit =
+            prop::sample::select(vec!["Bearer ", "bEARER ", "Bearer", "key=", " ", "lgk_1", "x", "\u{e9}", "Basic "]);
+        prop::collection::vec(bit, 0..4).prop_map(|bits| bits.concat())
+    }
+
+    /// The rule in words: two values in one place are too many; else the first place with a value decides.
+    fn by_the_book(
+        locations: &[(usize, &str)],
+        fields: &[(usize, String)],
+        parameters: &[(usize, String)],
+    ) -> Result<Option<String>, Refusal> {
+        let mut found = Vec::new();
+        for (place, prefix) in locations {
+            let there: Vec<String> = match place.checked_sub(HEADERS.len()) {
+                None => fields.iter().filter(|(at, _)| at == place).map(|(_, value)| value.trim().to_owned()).collect(),
+                Some(place) => {
+                    parameters.iter().filter(|(at, _)| *at == place).map(|(_, value)| value.clone()).collect()
+                }
+            };
+            if there.len() > 1 {
+                return Err(Refusal::AmbiguousKey);
+            }
+            let value = there.first().map(|value| {
+                // A field that is no plain text is a value all the same, and opens nothing.
+                if *place < HEADERS.len() && !value.is_ascii() { "\u{fffd}".to_owned() } else { value.clone() }
+            });
+            let begins = |value: &String| value.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase());
+            let rest = value.filter(begins).map(|value| value[prefix.len()..].trim_matches(' ').to_owned());
+            found.extend(rest.filter(|rest| !rest.is_empty()));
+        }
+        Ok(found.first().cloned())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_key_is_the_one_that_the_rule_finds(
+            locations in prop::collection::vec(location(), 1..5),
+            fields in prop::collection::vec((0..HEADERS.len(), value()), 0..4),
+            parameters in prop::collection::vec((0..PARAMETERS.len(), value()), 0..3),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (place, value) in &fields {
+                headers.append(HEADERS[*place], HeaderValue::from_bytes(value.trim().as_bytes()).unwrap());
+            }
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(parameters.iter().map(|(place, value)| (PARAMETERS[*place], value)))
+                .finish();
+            let list: Vec<KeyLocation> = locations.iter().map(|(place, prefix)| match place.checked_sub(HEADERS.len()) {
+                None => KeyLocation::Header { name: HeaderName::from_static(HEADERS[*place]), prefix: (*prefix).into() },
+                Some(place) => KeyLocation::Query { name: PARAMETERS[place].into(), prefix: (*prefix).into() },
+            }).collect();
+            let found = presented(&headers, Some(&query), &list).map(|found| found.map(Cow::into_owned));
+            prop_assert_eq!(found, by_the_book(&locations, &fields, &parameters));
+        }
+    }
+}

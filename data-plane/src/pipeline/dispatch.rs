@@ -267,10 +267,12 @@ async fn send(
         if plane.ending.load(Ordering::Relaxed) {
             return Poll::Ready(Err(Refusal::Draining));
         }
-        // As long as the body goes up, nobody can expect an answer.
-        let bytes = upload.as_ref().map_or(0, |upload| upload.bytes());
-        if bytes != uploaded {
-            uploaded = bytes;
+        // As long as the body goes up, nobody can expect an answer; whether the client goes on with it is for the
+        // body's own deadline to say, and nothing that the vendor is to blame for.
+        if let Some(upload) = &upload
+            && (upload.bytes() != uploaded || upload.is_awaited())
+        {
+            uploaded = upload.bytes();
             clock.restart();
         }
         clock.poll_late(context).map(|late| match late {

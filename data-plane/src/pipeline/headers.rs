@@ -125,8 +125,6 @@ fn remove(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -168,6 +166,13 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["retry-after", "x-request-id"]);
     }
+}
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
 
     /// Names that end somewhere, and such as only look like them.
     fn names() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {

@@ -49,7 +49,7 @@ impl Parcel {
             let (limits, patience) = (&call.plane.limits, call.plane.deadlines.body_idle);
             let reads_model = reads_body.then(|| Arc::clone(endpoint));
             let timers = call.timers();
-            let mut source = Source::new(body, Arc::clone(&upload), limits.body_bytes, patience, timers, reads_model);
+            let mut source = Source::new(body, Arc::clone(&upload), permit.body_bytes, patience, timers, reads_model);
             if let (true, Some(held)) = (again, call.plane.budget.reserve(0)) {
                 source.keep(limits.retained_bytes, held);
             }

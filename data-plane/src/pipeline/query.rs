@@ -71,3 +71,77 @@ mod tests {
         assert_eq!(of("keys=1"), [""; 0]);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use url::form_urlencoded;
+
+    use super::*;
+
+    const NAMES: [&str; 3] = ["key", "api_key", "x y"];
+
+    fn query() -> impl Strategy<Value = String> {
+        let bit = prop::sample::select(vec![
+            "key",
+            "k%65y",
+            "%6B%65%79",
+            "KEY",
+            "keys",
+            "api_key",
+            "api%5fkey",
+            "x+y",
+            "x%20y",
+            "xy",
+            "=",
+            "=",
+            "&",
+            "&",
+            "%",
+            "%2",
+            "%zz",
+            "%26",
+            "%3D",
+            "%00",
+            "%ff",
+            "+",
+            ";",
+            "?",
+            "/",
+            "lgk_1",
+            "a",
+            "'",
+            "[",
+            "\u{e9}",
+        ]);
+        prop::collection::vec(bit, 0..24).prop_map(|bits| bits.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_cut_is_what_another_reader_calls_so_and_nothing_else(query in query(), names in 0..8_usize) {
+            let wanted: Vec<&str> = (0..3).filter(|at| names >> at & 1 == 1).map(|at| NAMES[at]).collect();
+            let names: Vec<Box<str>> = wanted.iter().map(|name| (*name).into()).collect();
+            let left = without(&query, &names);
+            let pairs = |query: &str| -> Vec<(String, String)> {
+                form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+            };
+            let mut expected = pairs(&query);
+            for name in &wanted {
+                let of: Vec<String> = expected.iter().filter(|(other, _)| other == name).map(|(_, value)| value.clone()).collect();
+                let found: Vec<String> = values(&query, name).map(Cow::into_owned).collect();
+                // What is no text has no value here, and something like one there.
+                let of: Vec<String> = of.into_iter().map(|value| if value.contains('\u{fffd}') { String::new() } else { value }).collect();
+                prop_assert_eq!(found, of);
+            }
+            expected.retain(|(name, _)| !wanted.contains(&name.as_str()));
+            prop_assert_eq!(pairs(left.as_deref().unwrap_or_default()), expected);
+            // Byte for byte, and in order.
+            let named = |parameter: &&str| pairs(parameter).iter().any(|(name, _)| wanted.contains(&name.as_str()));
+            let kept: Vec<&str> = query.split('&').filter(|parameter| !named(parameter)).collect();
+            prop_assert_eq!(left.map(Cow::into_owned), (!kept.is_empty()).then(|| kept.join("&")));
+        }
+    }
+}

@@ -140,7 +140,7 @@ fn is_host(value: &HeaderValue) -> bool {
     value.to_str().is_ok_and(is_host_text)
 }
 
-/// `host[:port]`, without user information.
+/// `host[:port]`, without user information. A name with encoded bytes is another spelling of one without.
 fn is_host_text(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -156,7 +156,7 @@ fn is_host_text(text: &str) -> bool {
         || port.strip_prefix(':').is_some_and(|port| {
             port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
         });
-    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:".contains(&byte);
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte);
     !host.is_empty() && host.bytes().all(letters) && port_fits
 }
 
@@ -205,9 +205,138 @@ mod tests {
         for host in ["gw.example", "gw.example:8080", "127.0.0.1:80", "[::1]", "[::1]:8080", "a_b", "x:"] {
             assert_eq!(is_host_text(host), host != "x:", "{host}");
         }
-        for host in ["", ":80", "a:b", "a:99999", "a:1:2", "u@h", "a b", "a/b", "[::1", "[x]:1", "[::1]x", "a?b", "é"]
+        for host in
+            ["", ":80", "a:b", "a:99999", "a:1:2", "u@h", "a b", "a/b", "[::1", "[x]:1", "[::1]x", "a?b", "é", "a%62"]
         {
             assert!(!is_host_text(host), "{host}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        let bit = prop::sample::select(vec![
+            "gw",
+            "example",
+            ".",
+            ":",
+            "8080",
+            "80",
+            "0",
+            "65535",
+            "65536",
+            "99999",
+            "127.0.0.1",
+            "[",
+            "]",
+            "::1",
+            "[::1]",
+            "[::ffff:1.2.3.4]",
+            "%",
+            "%41",
+            "%zz",
+            "@",
+            "user",
+            "-",
+            "_",
+            "~",
+            "!",
+            ",",
+            ";",
+            "=",
+            "*",
+            "(",
+            "/",
+            "?",
+            "#",
+            " ",
+            "\t",
+            "<",
+            "\\",
+            "\"",
+            "^",
+            "xn--e1a",
+            "GW",
+            "+",
+        ]);
+        prop::collection::vec(bit, 0..5).prop_map(|bits| bits.concat())
+    }
+
+    /// RFC 3986 section 3.2, without user information and without an empty host.
+    fn by_the_book(text: &str) -> bool {
+        let port_of = |rest: &str| {
+            rest.is_empty()
+                || rest.strip_prefix(':').is_some_and(|port| {
+                    (1..=5).contains(&port.len())
+                        && port.chars().all(|digit| digit.is_ascii_digit())
+                        && port.parse::<u32>().is_ok_and(|port| port <= 65535)
+                })
+        };
+        if let Some(rest) = text.strip_prefix('[') {
+            return rest
+                .split_once(']')
+                .is_some_and(|(address, rest)| address.parse::<std::net::Ipv6Addr>().is_ok() && port_of(rest));
+        }
+        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~!$&'()*+,;=".contains(letter);
+        !name.is_empty() && name.chars().all(plain) && port_of(rest)
+    }
+
+    fn head(version: Version, uri: &Uri, hosts: &[String]) -> Option<Parts> {
+        let mut request = Request::builder().version(version).uri(uri.clone());
+        for host in hosts {
+            request = request.header(HOST, HeaderValue::try_from(host.as_str()).ok()?);
+        }
+        Some(request.body(()).ok()?.into_parts().0)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_host_is_what_the_standard_calls_one_and_what_a_uri_may_carry(text in text()) {
+            prop_assert_eq!(is_host_text(&text), by_the_book(&text));
+            if is_host_text(&text) {
+                let uri: http::uri::Authority = text.parse().expect("an authority");
+                prop_assert_eq!(uri.as_str(), &text);
+                let (host, port) = (uri.host().len(), uri.port().map_or(0, |port| port.as_str().len() + 1));
+                prop_assert_eq!(host + port, text.len(), "nothing but a host and a port");
+            }
+        }
+
+        #[test]
+        fn one_request_has_one_authority(
+            hosts in prop::collection::vec(text(), 0..3),
+            in_line in prop::option::of((text(), any::<bool>())),
+            second in any::<bool>(),
+        ) {
+            let version = if second { Version::HTTP_2 } else { Version::HTTP_11 };
+            let named = in_line.map(|(text, same)| match hosts.first() {
+                Some(host) if same => host.to_ascii_uppercase(),
+                _ => text,
+            });
+            let uri = match &named {
+                Some(authority) => Uri::builder().scheme("http").authority(authority.as_str()).path_and_query("/a").build(),
+                None => Ok(Uri::from_static("/a")),
+            };
+            let Some(head) = uri.ok().and_then(|uri| head(version, &uri, &hosts)) else { return Ok(()) };
+            let same = |host: &String| named.as_ref().is_none_or(|named| named.eq_ignore_ascii_case(host));
+            let expected = match &hosts[..] {
+                [host] => by_the_book(host) && same(host),
+                [] => second && named.as_deref().is_some_and(by_the_book),
+                _ => false,
+            };
+            prop_assert_eq!(check_host(&head).is_ok(), expected, "{:?} {:?} {:?}", hosts, named, version);
+            if expected {
+                // What links lead back to is what was asked for, whichever of the two is read.
+                let used = authority(&head).expect("it has one");
+                prop_assert!(hosts.first().into_iter().chain(&named).all(|one| one.eq_ignore_ascii_case(used)));
+            }
         }
     }
 }

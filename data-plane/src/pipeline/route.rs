@@ -171,6 +171,13 @@ mod tests {
             assert!(!is_plain(path.as_bytes()), "{path}");
         }
     }
+}
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
 
     /// As the most lenient reader would read it: decoded, backslashes turned, parameters cut, then split.
     fn lenient(path: &str) -> Vec<String> {
@@ -178,19 +185,19 @@ mod tests {
         decoded.split('/').skip(1).map(|segment| segment.split(';').next().unwrap_or_default().to_owned()).collect()
     }
 
-    proptest::proptest! {
+    proptest! {
         #[test]
-        fn no_reader_finds_a_way_up_in_what_passes(pieces in proptest::collection::vec(
-            proptest::sample::select(vec![
+        fn no_reader_finds_a_way_up_in_what_passes(pieces in prop::collection::vec(
+            prop::sample::select(vec![
                 "/", ".", "..", "a", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", ";", "%", "%25", "2e", "%00", "?", "x:y",
             ]), 0..12
         )) {
             let path = format!("/{}", pieces.concat());
             if is_plain(path.as_bytes()) {
                 for segment in lenient(&path) {
-                    proptest::prop_assert!(segment != "." && segment != "..", "{} in {}", segment, path);
+                    prop_assert!(segment != "." && segment != "..", "{} in {}", segment, path);
                 }
-                proptest::prop_assert!(!path.contains("//") && !path.contains('\\'), "{}", path);
+                prop_assert!(!path.contains("//") && !path.contains('\\'), "{}", path);
             }
         }
     }

@@ -133,7 +133,7 @@ impl Tunnel {
     {
         let mut up = Flow::new(early);
         let mut down = Flow::new(std::mem::take(&mut self.ahead));
-        let mut first = None;
+        let (mut first, mut afterwards) = (None, false);
         let end = poll_fn(|context| {
             presence.driven_by(context.waker());
             if self.plane.ending.load(Ordering::Relaxed) {
@@ -159,11 +159,15 @@ impl Tunnel {
                 (Poll::Ready(Ok(())) | Poll::Pending, Poll::Ready(Ok(())) | Poll::Pending) => {}
             }
             if down.ended {
-                self.clock.arrived_then(AFTERWARDS);
+                if !std::mem::replace(&mut afterwards, true) {
+                    self.clock.arrived_then(AFTERWARDS);
+                }
             } else if up.passed > sent || down.passed > received {
                 self.clock.arrived();
             }
-            self.clock.poll_late(context).map(|_| End::Silent)
+            self.clock
+                .poll_late(context)
+                .map(|_| if afterwards { End::Ended(first.unwrap_or(Side::Vendor)) } else { End::Silent })
         });
         let end = end.await;
         let farewell = up.frames.closed() || down.frames.closed();

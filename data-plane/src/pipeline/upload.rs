@@ -30,6 +30,8 @@ pub(super) struct Upload {
     gone: AtomicBool,
     /// The client has sent everything.
     received: AtomicBool,
+    /// The next piece is awaited from the client.
+    awaited: AtomicBool,
 }
 
 const TOO_LARGE: u8 = 1;
@@ -62,6 +64,11 @@ impl Upload {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// Whether it is the client that holds the request up.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
+    }
+
     /// There will be no other attempt: nothing needs to be kept.
     pub(super) fn let_go(&self) {
         self.gone.store(true, Ordering::Relaxed);
@@ -80,6 +87,8 @@ impl Upload {
 
 /// Pieces that more than this many would be needed for are not kept: each costs more than its bytes.
 const MOST_PIECES: usize = 4096;
+/// So many are kept as they came; later ones are copied.
+const WHOLE_PIECES: usize = 16;
 
 /// What comes from the client, whichever attempt carries it.
 pub(super) struct Source {
@@ -176,7 +185,9 @@ impl Source {
             if self.upload.is_received() {
                 return Poll::Ready(None);
             }
-            match Pin::new(&mut self.body).poll_frame(context) {
+            let polled = Pin::new(&mut self.body).poll_frame(context);
+            self.upload.awaited.store(polled.is_pending(), Ordering::Relaxed);
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Some(clock) = &mut self.clock {
                         clock.arrived();
@@ -203,7 +214,10 @@ impl Kept {
         let fits = bytes <= self.bound && self.pieces.len() < MOST_PIECES && self.held.grow(data.len() as u64);
         if fits {
             self.bytes = bytes;
-            self.pieces.push(data.clone());
+            // A piece keeps the whole buffer that it was read into, and one that sends a few bytes at a time would have
+            // us keep thousands of them.
+            let whole = self.pieces.len() < WHOLE_PIECES;
+            self.pieces.push(if whole { data.clone() } else { Bytes::copy_from_slice(data) });
         }
         fits
     }
@@ -233,6 +247,7 @@ impl Inbound {
             // Nobody has been waiting between the two.
             clock.arrived();
         }
+        source.upload.awaited.store(false, Ordering::Relaxed);
         Self { source: Some(source), next: 0, home }
     }
 
@@ -293,5 +308,30 @@ impl Body for Inbound {
             Some(rest) => SizeHint::with_exact(waiting + rest),
             None => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::limit::Budget;
+
+    #[test]
+    fn many_small_pieces_do_not_keep_the_buffers_they_were_read_into() {
+        let budget = Budget::new(1 << 30);
+        let held = budget.reserve(0).expect("there is room");
+        let mut kept = Kept { pieces: Vec::new(), bytes: 0, bound: 1 << 20, held };
+        let mut pinned = 0;
+        for _ in 0..1000 {
+            let mut buffer = BytesMut::with_capacity(8192);
+            buffer.extend_from_slice(b"x");
+            let piece = buffer.split().freeze();
+            assert!(kept.take(&piece));
+            drop(buffer);
+            pinned += usize::from(!piece.is_unique());
+        }
+        assert_eq!((kept.pieces.concat(), pinned), (vec![b'x'; 1000], WHOLE_PIECES));
     }
 }

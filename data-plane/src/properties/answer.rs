@@ -87,6 +87,24 @@ impl Answer {
             })
     }
 
+    /// Often one that has another attempt follow.
+    pub(super) fn troubled() -> impl Strategy<Value = Self> {
+        let status = prop::option::weighted(0.6, prop::sample::select(vec![401, 429, 500, 502, 503, 504, 520, 529]));
+        let cut = prop::option::weighted(0.15, 0..30_u16);
+        (Self::any(), status, cut).prop_map(|(answer, status, cut)| Self {
+            status: status.unwrap_or(answer.status),
+            extra: answer.extra && cut.is_none(),
+            cut: cut.or(answer.cut),
+            ..answer
+        })
+    }
+
+    /// Whether another attempt follows if one can.
+    pub(super) fn is_trouble(&self, method: &str) -> bool {
+        const AGAIN: [u16; 8] = [401, 429, 500, 502, 503, 504, 520, 529];
+        self.told(method) == Told::Nothing || AGAIN.contains(&self.status)
+    }
+
     fn has_body(&self, method: &str) -> bool {
         method != "HEAD" && !matches!(self.status, 204 | 304)
     }

@@ -17,6 +17,8 @@ pub(super) enum Place {
     Two,
     Three,
     Nowhere,
+    /// Over all vendors.
+    Several,
 }
 
 impl Place {
@@ -26,16 +28,22 @@ impl Place {
             Self::Two => "/team/two",
             Self::Three => "/three",
             Self::Nowhere => "/team",
+            Self::Several => "/several",
         }
     }
 
-    /// Number of the vendor, and what precedes the vendor's path there.
-    pub(super) fn vendor(self) -> (u8, &'static str) {
+    /// Number of the vendor; 0: none, or it is for the gateway to choose.
+    pub(super) fn vendor(self) -> u8 {
         match self {
-            Self::One | Self::Three => (1, ""),
-            Self::Two => (2, "/base"),
-            Self::Nowhere => (0, ""),
+            Self::One | Self::Three => 1,
+            Self::Two => 2,
+            Self::Nowhere | Self::Several => 0,
         }
+    }
+
+    /// What precedes the vendor's path at vendor `number`.
+    pub(super) fn prefix(number: u8) -> &'static str {
+        if number == 2 { "/base" } else { "" }
     }
 }
 
@@ -321,6 +329,14 @@ impl Ask {
         )
     }
 
+    /// Sound, with the right key, and to this place.
+    pub(super) fn sound_to(place: Place) -> impl Strategy<Value = Self> {
+        Self::any().prop_map(move |ask| {
+            Self { place, defect: None, carried: Carried::Right, old: false, last: false, absolute: false, ..ask }
+                .sound()
+        })
+    }
+
     /// One thing is wrong with a request at most, or nobody could say what it must be told.
     fn sound(mut self) -> Self {
         let Some(defect) = self.defect else {
@@ -373,6 +389,16 @@ impl Ask {
     /// It speaks HTTP/1.0.
     pub(super) fn is_old(&self) -> bool {
         self.old
+    }
+
+    /// It announces no body.
+    pub(super) fn has_no_body(&self) -> bool {
+        match &self.body {
+            Body::None => true,
+            // As the library sees it, too.
+            Body::Sized(bytes) => bytes.is_empty(),
+            Body::Chunked(..) => false,
+        }
     }
 
     /// The connection ends behind it.
@@ -479,9 +505,9 @@ impl Ask {
     }
 
     /// The request target that the vendor must see, byte for byte.
-    pub(super) fn target(&self, tag: usize) -> String {
+    pub(super) fn target(&self, tag: usize, vendor: u8) -> String {
         let query = self.query(false).map(|query| format!("?{query}")).unwrap_or_default();
-        format!("{}{}{query}", self.place.vendor().1, self.path(tag))
+        format!("{}{}{query}", Place::prefix(vendor), self.path(tag))
     }
 
     /// The path as records have it.
@@ -495,6 +521,39 @@ impl Ask {
         self.rotate(&mut fields);
         let passing = fields.into_iter().filter(|Field(.., passes)| *passes);
         passing.map(|Field(name, value, _)| (name.to_ascii_lowercase(), value.trim_ascii().to_vec())).collect()
+    }
+
+    /// Without what belongs to HTTP/1.1 alone.
+    pub(super) fn for_second(mut self) -> Self {
+        const FIRST_ALONE: [&str; 5] = ["Keep-Alive", "Proxy-Connection", "HTTP2-Settings", "X-Hop", "Expect"];
+        self.fields.retain(|Field(name, ..)| !FIRST_ALONE.contains(name));
+        self
+    }
+
+    /// As a library takes it: the head, and the pieces of the body, if there is one.
+    pub(super) fn request(&self, tag: usize) -> (http::request::Builder, Option<Vec<Bytes>>) {
+        let query = self.query(true).map(|query| format!("?{query}")).unwrap_or_default();
+        let mut request = http::Request::builder().method(self.method()).uri(format!(
+            "http://gw{}{}{query}",
+            self.place.context(),
+            self.path(tag)
+        ));
+        match (self.key(), self.pocket) {
+            (Some(key), Pocket::Header) => request = request.header("x-api-key", key),
+            (Some(key), Pocket::Bearer) => request = request.header("authorization", format!("Bearer {key}")),
+            (Some(_), Pocket::Query) | (None, _) => {}
+        }
+        let mut fields = self.fields.clone();
+        self.rotate(&mut fields);
+        for Field(name, value, _) in fields {
+            request = request.header(name, value);
+        }
+        let pieces = match &self.body {
+            Body::None => None,
+            Body::Sized(bytes) => Some(vec![bytes.clone()]),
+            Body::Chunked(pieces, ..) => Some(pieces.clone()),
+        };
+        (request, pieces)
     }
 
     fn rotate<T>(&self, list: &mut [T]) {

@@ -43,6 +43,18 @@ impl Stand {
         Self { plane: Arc::new(plane), register, clients: TaskTracker::new(), records, dialled }
     }
 
+    /// The same for a client that speaks HTTP/2.
+    pub(super) fn connect_second(&self, buffer: usize) -> DuplexStream {
+        let (near, far) = duplex(buffer);
+        let (presence, plane) = (Register::arrive(&self.register, 0), Arc::clone(&self.plane));
+        let streams = self.clients.clone();
+        self.clients.spawn(async move {
+            listener::serve_http2(far, &presence, plane, streams).await;
+            presence.leave();
+        });
+        near
+    }
+
     /// A client's end of a new connection that holds so many bytes in each direction.
     pub(super) fn connect(&self, buffer: usize) -> DuplexStream {
         let (near, far) = duplex(buffer);
@@ -74,8 +86,8 @@ pub(super) fn credential(number: u8) -> String {
     format!("sk-vendor-{number}")
 }
 
-/// Two providers, `/one` and `/team/two`, at addresses of their own, and a proxy `/three` over the first. Key 1 opens
-/// the first and the proxy, key 2 the second.
+/// Three providers, `/one`, `/team/two` and `/four`, at addresses of their own; a proxy `/three` over the first, and one
+/// over all of them, `/several`. Key 1 opens the first and the proxies, key 2 the second.
 pub(super) fn runtime() -> Runtime {
     let template = config::Template {
         name: "openai".to_owned(),
@@ -132,6 +144,19 @@ pub(super) fn runtime() -> Runtime {
         targets: vec![config::RouteTarget { provider_id: id(11), ..config::RouteTarget::default() }],
         ..config::Route::default()
     };
+    let several = config::Route {
+        targets: [11, 12, 14]
+            .into_iter()
+            .enumerate()
+            .map(|(at, provider)| config::RouteTarget {
+                provider_id: id(provider),
+                // The first and the second are of one priority.
+                priority: u32::try_from(at / 2).unwrap(),
+                ..config::RouteTarget::default()
+            })
+            .collect(),
+        ..config::Route::default()
+    };
     let mut configuration = Configuration::at(7);
     let mut put = |kind: Kind, number: u128, body: Vec<u8>| {
         let entry = Entry { kind: kind as i32, id: id(number), revision: 7, body: body.into() };
@@ -141,10 +166,13 @@ pub(super) fn runtime() -> Runtime {
     put(Kind::Template, 2, template.encode_to_vec());
     put(Kind::Secret, 21, secret(1).encode_to_vec());
     put(Kind::Secret, 22, secret(2).encode_to_vec());
+    put(Kind::Secret, 24, secret(4).encode_to_vec());
     put(Kind::Endpoint, 11, provider("/one", 1, "").encode_to_vec());
     put(Kind::Endpoint, 12, provider("/team/two", 2, "/base").encode_to_vec());
     put(Kind::Endpoint, 13, endpoint("/three", endpoint::Target::Route(route)).encode_to_vec());
-    put(Kind::ApiKey, 31, api_key(1, &[11, 13]).encode_to_vec());
+    put(Kind::Endpoint, 14, provider("/four", 4, "").encode_to_vec());
+    put(Kind::Endpoint, 15, endpoint("/several", endpoint::Target::Route(several)).encode_to_vec());
+    put(Kind::ApiKey, 31, api_key(1, &[11, 13, 15]).encode_to_vec());
     put(Kind::ApiKey, 32, api_key(2, &[12]).encode_to_vec());
     let compiled = Runtime::compile(&configuration, &Configuration::default());
     assert_eq!(compiled.rejected, [], "the test's configuration is sound");

@@ -9,6 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::answer::Answer;
 
+/// Of each request, by its number: for the first time it comes, the second, and so on; the last one counts on.
+pub(super) type Answers = BTreeMap<usize, Vec<Answer>>;
+
 /// A request as it arrived.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -28,6 +31,16 @@ impl Seen {
         self.fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value.as_slice()).collect()
     }
 
+    /// Number of the vendor that was dialled.
+    pub(super) fn vendor(&self) -> u8 {
+        match self.address {
+            Some(SocketAddr::V4(address)) if address.port() == 80 && address.ip().octets()[..3] == [10, 0, 0] => {
+                address.ip().octets()[3]
+            }
+            other => panic!("no vendor's address: {other:?}"),
+        }
+    }
+
     /// The number in the path, `/t17/` say; `None`: nobody of ours asked for it.
     pub(super) fn tag(&self) -> Option<usize> {
         let (_, rest) = self.target.split_once("/t")?;
@@ -45,6 +58,13 @@ impl Journal {
         let mut journal = self.0.lock().unwrap();
         journal.0.push(seen);
         journal.0.len() - 1
+    }
+
+    /// How often what is at `index` had come before.
+    fn times(&self, index: usize) -> usize {
+        let journal = self.0.lock().unwrap();
+        let tag = journal.0[index].tag();
+        journal.0[..index].iter().filter(|seen| seen.tag() == tag).count()
     }
 
     fn change(&self, index: usize, change: impl FnOnce(&mut Seen)) {
@@ -103,17 +123,13 @@ impl Reader {
 }
 
 /// Serves one connection until somebody ends it.
-pub(super) async fn serve(
-    stream: DuplexStream,
-    address: SocketAddr,
-    answers: Arc<BTreeMap<usize, Answer>>,
-    journal: Journal,
-) {
+pub(super) async fn serve(stream: DuplexStream, address: SocketAddr, answers: Arc<Answers>, journal: Journal) {
     let mut reader = Reader { stream, buffer: Vec::new() };
     // A gateway that leaves between or within requests is a fact of life: the journal shows how far it came.
     while let Ok(index) = head(&mut reader, address, &journal).await {
         let seen = journal.read().0[index].clone();
-        let Some(answer) = seen.tag().and_then(|tag| answers.get(&tag)) else {
+        let of_it = seen.tag().and_then(|tag| answers.get(&tag));
+        let Some(answer) = of_it.and_then(|of_it| of_it.get(journal.times(index)).or(of_it.last())) else {
             journal.wrong(format!("nobody asked for {}", seen.target));
             return;
         };

@@ -237,6 +237,7 @@ impl References<'_> {
             realtime,
             compression,
             timeouts,
+            max_body_bytes,
             further_attempts,
             target,
         } = parsed;
@@ -259,6 +260,7 @@ impl References<'_> {
                     credential,
                     destination,
                     timeouts,
+                    max_body_bytes,
                     answered: told(&name, "200"),
                     prices,
                     meters: Carried::default(),
@@ -306,6 +308,9 @@ impl References<'_> {
             realtime: realtime && target.providers().all(|provider| provider.realtime),
             compression,
             timeouts,
+            // Whichever of them gets it must take it.
+            max_body_bytes: max_body_bytes
+                .or_else(|| target.providers().filter_map(|provider| provider.max_body_bytes).min()),
             further_attempts: further_attempts.unwrap_or_else(|| {
                 let others = (target.targets().len() - 1).min(USUAL_ATTEMPTS);
                 u32::try_from(others).unwrap_or_default()

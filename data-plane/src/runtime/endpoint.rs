@@ -38,6 +38,8 @@ pub struct Endpoint {
     pub compression: Compression,
     /// Its own; what is unset, the provider of the attempt decides.
     pub timeouts: Timeouts,
+    /// Of a request, at most; `None`: the node's usual.
+    pub max_body_bytes: Option<u64>,
     /// How many times a request may be sent again after the first.
     pub further_attempts: u32,
     /// Where requests go.
@@ -122,6 +124,7 @@ pub(super) mod wire {
         pub(in crate::runtime) realtime: bool,
         pub(in crate::runtime) compression: Compression,
         pub(in crate::runtime) timeouts: Timeouts,
+        pub(in crate::runtime) max_body_bytes: Option<u64>,
         /// `None`: by the number of targets.
         pub(in crate::runtime) further_attempts: Option<u32>,
         pub(in crate::runtime) target: ParsedTarget,
@@ -149,6 +152,7 @@ pub(super) mod wire {
                 target,
                 realtime_disabled,
                 compression,
+                max_body_bytes,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -187,6 +191,7 @@ pub(super) mod wire {
                 realtime: !realtime_disabled,
                 compression,
                 timeouts: timeouts.into(),
+                max_body_bytes: (max_body_bytes != 0).then_some(max_body_bytes),
                 further_attempts: retry.map(|proto::config::Retry { attempts }| attempts.min(MOST_ATTEMPTS)),
                 target,
             })

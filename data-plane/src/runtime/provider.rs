@@ -34,6 +34,8 @@ pub struct Provider {
     pub destination: Destination,
     /// What the administrator set.
     pub timeouts: Timeouts,
+    /// What the administrator set.
+    pub max_body_bytes: Option<u64>,
     /// How an attempt here that was answered 200 is told: by far the most frequent one is made once.
     pub answered: HeaderValue,
     /// What its tokens cost.

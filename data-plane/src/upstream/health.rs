@@ -17,6 +17,10 @@ const HALF_LIFE: u64 = 10_000;
 /// A vendor may ask for more, but is not believed.
 const LONGEST_ASIDE: Duration = Duration::from_mins(1);
 
+/// Milliseconds. So long after it may be tried again a target that nobody tries is remembered: its place may be gone from
+/// the configuration, as after every change of a credential.
+const REMEMBERED: u64 = 600_000;
+
 /// Of one target.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -86,7 +90,12 @@ impl Health {
 
     /// Whether forgetting it would lose something.
     pub(crate) fn matters(&self) -> bool {
-        self.pending.load(Ordering::Relaxed) > 0 || self.passable_at() != 0
+        self.matters_at(self.clock.now())
+    }
+
+    fn matters_at(&self, now: u64) -> bool {
+        let until = self.passable_at();
+        self.pending.load(Ordering::Relaxed) > 0 || (until != 0 && until.saturating_add(REMEMBERED) > now)
     }
 
     fn took(&self, time: Duration) {
@@ -184,5 +193,23 @@ impl Drop for Flight {
         let health = self.health();
         health.pending.fetch_sub(1, Ordering::Relaxed);
         health.breaker.leave(self.pass);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_nobody_tries_any_more_is_forgotten() {
+        let rule = crate::config::Config::default().breaker;
+        let health = Health::new(rule, NodeClock::start());
+        assert!(!health.matters_at(5), "nothing has been learned");
+        // A vendor that asked once to be left alone, and whose credential has changed since.
+        health.aside_until.store(1000, Ordering::Relaxed);
+        assert!(health.matters_at(1000) && health.matters_at(1000 + REMEMBERED - 1));
+        assert!(!health.matters_at(1000 + REMEMBERED));
+        health.pending.store(1, Ordering::Relaxed);
+        assert!(health.matters_at(1000 + REMEMBERED), "a request is under way there");
     }
 }

@@ -5,8 +5,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http_body::Body;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
 
 use super::connect::Stream;
 use super::{Failure, FailureKind};
@@ -58,4 +62,14 @@ impl AsyncWrite for End {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
+}
+
+/// Speaks HTTP/2 as a client, with a library's client as users have one. The task ends with the connection.
+pub(crate) async fn speak_http2<B>(stream: DuplexStream) -> (http2::SendRequest<B>, JoinHandle<hyper::Result<()>>)
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.expect("a handshake");
+    (sender, tokio::spawn(connection))
 }

@@ -126,3 +126,40 @@ async fn no_limit_is_no_limit() {
     }
     assert!(gauge(&stand, "lockgate_held_bytes_limit").await > 64 << 20, "by default it follows from the memory");
 }
+
+#[tokio::test]
+async fn an_endpoint_has_its_own_limit_of_a_body_within_the_nodes_most() {
+    let vendor = Vendor::start().await;
+    let limited = |endpoint: config::Endpoint, max_body_bytes| config::Endpoint { max_body_bytes, ..endpoint };
+    // The limits of the provider and of the proxy over it, and what then holds for each; the node's are 10 and 20.
+    for (of_provider, of_proxy, holds) in
+        [(0, 0, [10, 10]), (4, 0, [4, 4]), (15, 0, [15, 15]), (4, 15, [4, 15]), (15, 4, [15, 4]), (1000, 0, [20, 20])]
+    {
+        let draft = Draft::new(&vendor.url())
+            .put(Kind::Endpoint, PROVIDER, &limited(provider("/openai", &vendor.url()), of_provider))
+            .put(Kind::Endpoint, PROXY, &limited(proxy("/proxy"), of_proxy));
+        let stand = Stand::with(Some(&draft), |config| {
+            (config.limits.body_bytes, config.limits.most_body_bytes) = (10, 20);
+        })
+        .await;
+        for (context, most) in [("openai", holds[0]), ("proxy", holds[1])] {
+            let head = format!("POST /{context}/v1/x HTTP/1.1\r\nHost: gw\r\nX-API-Key: {}\r\n", key(1));
+            let sized = |length: usize| format!("{head}Content-Length: {length}\r\n\r\n{}", "x".repeat(length));
+            let chunked = |length: usize| {
+                format!("{head}Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", "1\r\nx\r\n".repeat(length))
+            };
+            let once = answer("200 OK", "Connection: close\r\n", "{}");
+            for (framing, body) in [("sized", sized(most)), ("chunked", chunked(most))] {
+                let (answer, _) = tokio::join!(stand.ask(body), vendor.once(&once));
+                assert_eq!(answer.status, 200, "{framing} {context} {of_provider} {of_proxy}");
+            }
+            let answer = stand.ask(sized(most + 1)).await;
+            assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &"body_too_large".into()));
+            let too_long = chunked(most + 1);
+            let refused = async { vendor.accept().await.rest().await };
+            let (answer, seen) = tokio::join!(stand.ask(too_long), refused);
+            assert!(!seen.ends_with(b"0\r\n\r\n"), "an end of it: {:?}", String::from_utf8_lossy(&seen));
+            assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &"body_too_large".into()));
+        }
+    }
+}

@@ -435,3 +435,16 @@ async fn a_tunnels_connection_is_never_used_again() {
     vendor.once(ok("{}")).await;
     assert_eq!(plain.answer().await.status, 200);
 }
+
+#[tokio::test]
+async fn a_client_that_stays_when_the_vendor_has_gone_does_not_keep_the_tunnel() {
+    let vendor = Vendor::start().await;
+    let mut stand = Stand::start(&draft(&vendor)).await;
+    let (mut client, mut upstream) = tunnel(&stand, &vendor).await;
+    upstream.send(VENDOR_CLOSES).await;
+    drop(upstream);
+    assert_eq!(client.rest().await, VENDOR_CLOSES);
+    // It says nothing more, and does not leave either.
+    assert_eq!(stand.record().await.outcome, Outcome::Answered);
+    drop(client);
+}

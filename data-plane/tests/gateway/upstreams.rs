@@ -1,5 +1,7 @@
 //! Vendors that cannot be reached, do not answer, or answer badly; and whose connections are whose.
 
+use std::time::Duration;
+
 use data_plane::pipeline::account::Outcome;
 use proto::config::{Kind, Secret, Timeouts};
 
@@ -188,4 +190,28 @@ async fn a_redirect_is_passed_on_and_not_followed() {
     let (answer, _) = tokio::join!(stand.ask(get("/v1/x")), vendor.once(&away));
     assert_eq!((answer.status, answer.header("location")), (307, Some(elsewhere.url().as_str())));
     assert!(elsewhere.is_alone().await);
+}
+
+#[tokio::test]
+async fn a_client_that_holds_its_own_request_up_is_not_the_vendors_silence() {
+    let vendor = Vendor::start().await;
+    let timeouts = Timeouts { first_byte_ms: 100, ..Timeouts::default() };
+    let endpoint = proto::config::Endpoint { timeouts: Some(timeouts), ..provider("/openai", &vendor.url()) };
+    let draft = Draft::new(&vendor.url()).put(Kind::Endpoint, PROVIDER, &endpoint);
+    let mut stand = Stand::with(Some(&draft), |config| config.deadlines.body_idle = Duration::from_millis(700)).await;
+    let mut client = stand.client().await;
+    let head = format!("POST /openai/v1/x HTTP/1.1\r\nHost: gw\r\nX-API-Key: {}\r\n", key(1));
+    client.send(format!("{head}Content-Length: 10\r\n\r\n12345")).await;
+    let mut upstream = vendor.accept().await;
+    upstream.until("12345").await;
+    let answer = client.answer().await;
+    let code = answer.json()["error"]["code"].as_str().map(str::to_owned);
+    assert_eq!(code.as_deref(), Some("body_stalled"), "{}", answer.text());
+    assert_eq!(stand.record().await.refusal, Some("body_stalled"));
+    // With all of it there, the silence is the vendor's.
+    let mut client = stand.client().await;
+    client.send(format!("{head}Content-Length: 5\r\n\r\n12345")).await;
+    let mut upstream = vendor.accept().await;
+    upstream.until("12345").await;
+    assert_eq!(client.answer().await.json()["error"]["code"], "upstream_silent");
 }

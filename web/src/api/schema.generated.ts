@@ -1339,6 +1339,12 @@ export interface components {
                 security?: components["schemas"]["Security"];
                 /** @description How long a gateway waits. */
                 timeouts?: components["schemas"]["Timeouts"];
+                /**
+                 * Format: int64
+                 * @description Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+                 *     node sets another. Larger than what a node takes from anyone is that instead.
+                 */
+                maxBodyBytes?: number | null;
                 /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
                 disabled?: boolean;
                 /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
@@ -1395,6 +1401,12 @@ export interface components {
                 security?: components["schemas"]["Security"];
                 /** @description How long a gateway waits. */
                 timeouts?: components["schemas"]["Timeouts"];
+                /**
+                 * Format: int64
+                 * @description Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+                 *     node sets another. Larger than what a node takes from anyone is that instead.
+                 */
+                maxBodyBytes?: number | null;
                 /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
                 disabled?: boolean;
                 /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
@@ -1607,6 +1619,12 @@ export interface components {
             security?: components["schemas"]["Security"];
             /** @description How long a gateway waits. */
             timeouts?: components["schemas"]["Timeouts"];
+            /**
+             * Format: int64
+             * @description Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+             *     node sets another. Larger than what a node takes from anyone is that instead.
+             */
+            maxBodyBytes?: number | null;
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
             /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
@@ -1641,6 +1659,12 @@ export interface components {
             security?: components["schemas"]["Security"];
             /** @description How long a gateway waits. */
             timeouts?: components["schemas"]["Timeouts"];
+            /**
+             * Format: int64
+             * @description Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+             *     node sets another. Larger than what a node takes from anyone is that instead.
+             */
+            maxBodyBytes?: number | null;
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
             /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
@@ -1692,6 +1716,12 @@ export interface components {
             security?: components["schemas"]["Security"];
             /** @description How long a gateway waits. */
             timeouts?: components["schemas"]["Timeouts"];
+            /**
+             * Format: int64
+             * @description Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+             *     node sets another. Larger than what a node takes from anyone is that instead.
+             */
+            maxBodyBytes?: number | null;
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
             /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
@@ -1728,6 +1758,12 @@ export interface components {
             security?: components["schemas"]["Security"];
             /** @description How long a gateway waits. */
             timeouts?: components["schemas"]["Timeouts"];
+            /**
+             * Format: int64
+             * @description Bytes of a request's body, at most; absent: the smallest of its providers', else the gateway's, 512 MiB unless a
+             *     node sets another. Larger than what a node takes from anyone is that instead.
+             */
+            maxBodyBytes?: number | null;
             /** @description Answers 403 to everyone. Read live: takes effect without a deployment. */
             disabled?: boolean;
             /** @description WebSocket may be spoken where the vendor has it; a proxy needs it allowed by its provider too. */
