@@ -118,9 +118,18 @@ enum SessionError {
     Applier,
 }
 
-/// Serves the last known good configuration, if there is one, and then follows the control plane until stopped.
-/// `runtime` is the pointer that requests read; `None` in it means that this node is not ready.
-pub async fn start(options: Options, runtime: Arc<ArcSwapOption<Runtime>>) -> Follower {
+/// A node's configuration as it was left on disk, before anyone has been asked for a newer one.
+pub(crate) struct Restored {
+    link: Link,
+    node: String,
+    boot: Uuid,
+    /// `None`: reading it panicked.
+    applier: Option<(Applier, Option<Position>)>,
+}
+
+/// Puts the last known good configuration, if there is one, into `runtime`, the pointer that requests read; `None` in it
+/// means that this node is not ready.
+pub(crate) async fn restore(options: Options, runtime: Arc<ArcSwapOption<Runtime>>) -> Restored {
     let Options { link, token, node, boot, directory } = options;
     let applier = Applier::new(LastGood::new(directory, token), runtime);
     let restored = tokio::task::spawn_blocking(move || {
@@ -129,27 +138,40 @@ pub async fn start(options: Options, runtime: Arc<ArcSwapOption<Runtime>>) -> Fo
         (applier, position)
     })
     .await;
-    let (sender, status) = watch::channel(Status { persisted: true, ..Status::default() });
-    let stop = CancellationToken::new();
-    let following = stop.clone();
-    let task = tokio::spawn(async move {
-        let Ok((applier, position)) = restored else {
-            tracing::error!("reading the last known good configuration panicked; this node cannot follow");
-            return;
-        };
-        if let Some(position) = position {
-            tracing::info!(revision = position.revision, "serving the last known good configuration");
-        } else {
-            tracing::info!("no last known good configuration; not ready until the control plane answers");
-        }
-        sender.send_modify(|status| {
-            status.position = position;
-            status.applied_at = position.map(|_| Instant::now());
+    Restored { link, node, boot, applier: restored.ok() }
+}
+
+impl Restored {
+    /// Follows the control plane until stopped.
+    pub(crate) fn follow(self) -> Follower {
+        let Self { link, node, boot, applier } = self;
+        let (sender, status) = watch::channel(Status { persisted: true, ..Status::default() });
+        let stop = CancellationToken::new();
+        let following = stop.clone();
+        let task = tokio::spawn(async move {
+            let Some((applier, position)) = applier else {
+                tracing::error!("reading the last known good configuration panicked; this node cannot follow");
+                return;
+            };
+            if let Some(position) = position {
+                tracing::info!(revision = position.revision, "serving the last known good configuration");
+            } else {
+                tracing::info!("no last known good configuration; not ready until the control plane answers");
+            }
+            sender.send_modify(|status| {
+                status.position = position;
+                status.applied_at = position.map(|_| Instant::now());
+            });
+            let mut session = Session { link, node, boot, applier: Some(applier), status: sender };
+            session.run(&following).await;
         });
-        let mut session = Session { link, node, boot, applier: Some(applier), status: sender };
-        session.run(&following).await;
-    });
-    Follower { status, stop, task }
+        Follower { status, stop, task }
+    }
+}
+
+/// Serves the last known good configuration, if there is one, and then follows the control plane until stopped.
+pub async fn start(options: Options, runtime: Arc<ArcSwapOption<Runtime>>) -> Follower {
+    restore(options, runtime).await.follow()
 }
 
 struct Session {

@@ -65,14 +65,16 @@ pub struct Gateway {
     log: Option<Writing>,
 }
 
-impl Gateway {
-    /// Binds everything, then serves what is in `runtime` (nothing: every request is answered 503) and hands one record
-    /// per authenticated request to `sink`.
-    pub async fn start(
-        config: &Config,
-        runtime: Arc<ArcSwapOption<Runtime>>,
-        sink: Sink,
-    ) -> Result<Self, GatewayError> {
+/// Whoever connects waits in the kernel's queue until it serves.
+pub(crate) struct Bound {
+    tls: Option<Arc<Tls>>,
+    listener: Listener,
+    admin: Option<TcpListener>,
+}
+
+impl Bound {
+    /// Takes the addresses and reads the certificates.
+    pub(crate) async fn bind(config: &Config) -> Result<Self, GatewayError> {
         let tls = Tls::load(&config.tls)?.map(Arc::new);
         let bind = |address| move |source| GatewayError::Bind { address, source };
         let listener =
@@ -81,6 +83,18 @@ impl Gateway {
             Some(address) => Some(TcpListener::bind(address).await.map_err(bind(address))?),
             None => None,
         };
+        Ok(Self { tls, listener, admin })
+    }
+
+    /// Serves what is in `runtime` (nothing: every request is answered 503) and hands one record per authenticated
+    /// request to `sink`.
+    pub(crate) fn serve(
+        self,
+        config: &Config,
+        runtime: Arc<ArcSwapOption<Runtime>>,
+        sink: Sink,
+    ) -> Result<Gateway, GatewayError> {
+        let Self { tls, listener, admin } = self;
         let address = listener.address();
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let protected = config.gateway.protected.iter().copied().chain([address]).chain(admin_address).collect();
@@ -105,7 +119,18 @@ impl Gateway {
         if let Some(admin) = admin {
             others.push(tokio::spawn(admin::run(admin, plane, Arc::clone(&surroundings), rest.clone())));
         }
-        Ok(Self { address, admin: admin_address, stop, serving, rest, surroundings, others, log })
+        Ok(Gateway { address, admin: admin_address, stop, serving, rest, surroundings, others, log })
+    }
+}
+
+impl Gateway {
+    /// Binds everything and serves what is in `runtime`.
+    pub async fn start(
+        config: &Config,
+        runtime: Arc<ArcSwapOption<Runtime>>,
+        sink: Sink,
+    ) -> Result<Self, GatewayError> {
+        Bound::bind(config).await?.serve(config, runtime, sink)
     }
 
     /// Shows on the admin listener how the node's link and its reporting are doing. To be called once.

@@ -1,5 +1,5 @@
-//! A whole node: a gateway, what it serves from the link, and what it reports on it. Listens before it dials, starts
-//! from the last known good configuration, and stops in the order that loses nothing.
+//! A whole node: a gateway, what it serves from the link, and what it reports on it. Takes its addresses, reads the last
+//! known good configuration, accepts, and only then dials; stops in the order that loses nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, ConfigError, Unwritten};
 use crate::follow::{self, Follower, Status};
-use crate::gateway::{Gateway, GatewayError};
+use crate::gateway::{Bound, Gateway, GatewayError};
 use crate::link::{GatewayToken, Link, LinkError};
 use crate::pipeline::account::Sink;
 use crate::report::{self, Reporting, Watch};
@@ -78,6 +78,8 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
     }
     let (node, boot) = (name(&config), Uuid::now_v7());
     let directory = config.store.data_dir.clone();
+    // Whatever is wrong with the addresses is known before a file is touched that another process may be using.
+    let bound = Bound::bind(&config).await?;
     let runtime = Arc::new(ArcSwapOption::empty());
     let spend = Arc::new(Spend::new(Arc::clone(&runtime)));
     let counting = Arc::clone(&spend);
@@ -91,16 +93,19 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
         watch: Some(Watch::new(move |records| counting.count(records))),
     };
     let (reporter, reporting) = report::start(options).await;
+    // Before the first connection is accepted: what this node served when it was stopped, it serves from the start.
+    let follow = follow::Options { link, token, node, boot, directory };
+    let restored = follow::restore(follow, Arc::clone(&runtime)).await;
     let (usage, starts) = (reporter.clone(), reporter.clone());
     let sink = Sink::new(move |record| reporter.record(record)).beginning(move |start| starts.begin(start));
-    let running = match Gateway::start(&config, Arc::clone(&runtime), sink).await {
+    let running = match bound.serve(&config, runtime, sink) {
         Ok(running) => running,
         Err(error) => {
             reporting.shutdown().await;
             return Err(error.into());
         }
     };
-    let follower = follow::start(follow::Options { link, token, node, boot, directory }, runtime).await;
+    let follower = restored.follow();
     running.surroundings(follower.status(), usage, spend);
     Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting })
 }

@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
 use crate::error::Refusal;
@@ -32,6 +34,8 @@ pub(crate) struct Presence {
     holds_back: AtomicBool,
     /// From now on the connection carries another protocol.
     tunnel: AtomicBool,
+    /// An answer is to be cut when the client has taken what was written.
+    flush_awaited: AtomicBool,
     waker: AtomicWaker,
     register: Arc<Register>,
 }
@@ -124,6 +128,11 @@ impl Presence {
         self.tunnel.load(Ordering::Relaxed)
     }
 
+    /// The client has taken all that was written. Whether somebody waits for that, to be told once.
+    pub(crate) fn flushed(&self) -> bool {
+        self.flush_awaited.load(Ordering::Relaxed) && self.flush_awaited.swap(false, Ordering::Relaxed)
+    }
+
     pub(crate) fn waiting(&self) -> Waiting {
         let at = |since: u64| self.began + Duration::from_millis(since.saturating_sub(1));
         let load = |time: &AtomicU64| time.load(Ordering::Relaxed);
@@ -193,6 +202,64 @@ impl Taking {
     }
 }
 
+/// What is said last before an answer is cut, and whether the client has taken it, with all that was said before. The
+/// cut must wait for that: it takes away what is still on its way.
+#[derive(Debug)]
+pub(crate) enum LastWords {
+    /// All that is written on the connection.
+    Written { presence: Arc<Presence>, asked: bool },
+    /// A piece of a stream, behind all others.
+    Sent(Arc<Sent>),
+}
+
+/// Whether a piece has left the queue of its stream.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    sent: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// Dropped when nobody holds it any more to send it.
+struct Piece {
+    bytes: Vec<u8>,
+    sent: Arc<Sent>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.sent.sent.store(true, Ordering::Release);
+        self.sent.waker.wake();
+    }
+}
+
+impl LastWords {
+    /// Ready when they have been taken. How long the client may take is its connection's business.
+    pub(crate) fn poll_taken(&mut self, context: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Written { presence, asked: false } => {
+                // Whoever drives the connection flushes it before it waits, and is the one who asks here.
+                presence.flush_awaited.store(true, Ordering::Relaxed);
+                *self = Self::Written { presence: Arc::clone(presence), asked: true };
+                Poll::Pending
+            }
+            Self::Written { presence, asked: true } => match presence.flush_awaited.load(Ordering::Relaxed) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            },
+            Self::Sent(sent) => {
+                sent.waker.register(context.waker());
+                if sent.sent.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+            }
+        }
+    }
+}
+
 /// A request in progress.
 #[derive(Debug)]
 pub(crate) struct Busy {
@@ -205,6 +272,15 @@ impl Busy {
     pub(crate) fn refused(&self) -> Option<Refusal> {
         let place = usize::from(self.presence.refused.load(Ordering::Relaxed));
         Refusal::ALL.get(place.checked_sub(1)?).copied()
+    }
+
+    /// Makes the last piece of an answer that will be cut; it may be empty.
+    pub(crate) fn last_words(&self, bytes: Vec<u8>) -> (Bytes, LastWords) {
+        if self.taking.is_none() {
+            return (bytes.into(), LastWords::Written { presence: Arc::clone(&self.presence), asked: false });
+        }
+        let sent = Arc::<Sent>::default();
+        (Bytes::from_owner(Piece { bytes, sent: Arc::clone(&sent) }), LastWords::Sent(sent))
     }
 
     /// The answer was asked for more, and had it or not.
@@ -274,6 +350,7 @@ impl Register {
             refused: AtomicU8::new(0),
             holds_back: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
+            flush_awaited: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             register: Arc::clone(register),
         });

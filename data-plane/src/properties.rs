@@ -6,6 +6,7 @@ mod client;
 mod documents;
 mod failover;
 mod names;
+mod last_words;
 mod request;
 mod stand;
 mod streams;
@@ -19,7 +20,7 @@ use proptest::prelude::*;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::answer::{Answer, Told};
+use self::answer::{Answer, Framing, Told};
 use self::client::{Conduct, Heard, Leaving, Reply};
 use self::request::{Ask, Verdict};
 use self::stand::{Stand, credential, runtime};
@@ -194,19 +195,13 @@ fn check_told(
         check_reply(ask, answer, tag, reply, conduct, after)?;
         may_end |= ends(ask, answer, reply);
     }
-    // Who takes little at a time may lose the beginning of an answer to the cut behind it; hyper does not flush a
-    // refused upgrade either.
-    let lost = exchanges.get(heard.replies.len()).is_some_and(|(ask, answer)| {
-        conduct.buffer < 64 * 1024
-            && (ask.upgrades() || answer.early || matches!(answer.told(ask.method()), Told::Half(_)))
-    });
-    if !may_end && !lost {
+    if !may_end {
         prop_assert_eq!(heard.replies.len(), exchanges.len(), "an answer is missing: {:?}", heard.replies.last());
         prop_assert!(heard.wrote, "a request was not taken");
     }
     let told_in_full = heard.replies.last().is_none_or(|reply| reply.whole);
     prop_assert!(
-        heard.rest.is_empty() || !told_in_full || lost || conduct.leaves.is_some(),
+        heard.rest.is_empty() || !told_in_full || conduct.leaves.is_some(),
         "bytes that belong to no answer: {:?}",
         String::from_utf8_lossy(&heard.rest)
     );
@@ -241,8 +236,7 @@ fn check_reply(
         Verdict::Refused { status, label, .. } => {
             prop_assert!(!vendors, "t{}: a vendor's answer to what was refused", tag);
             prop_assert_eq!(reply.status, status, "t{}: {}", tag, text);
-            let unflushed = ask.upgrades() && !reply.whole;
-            prop_assert!(head || unflushed || text.contains(label), "t{}: {} is not {}", tag, text, label);
+            prop_assert!(head || text.contains(label), "t{}: {} is not {}", tag, text, label);
         }
         Verdict::Broken => prop_assert!(vendors || reply.status >= 400, "t{}: {}", tag, reply.status),
         Verdict::Either if !vendors => prop_assert!(reply.status >= 400, "t{}: {}", tag, reply.status),
@@ -262,20 +256,14 @@ fn check_reply(
     Ok(())
 }
 
-/// What of an answer's body is the vendor's: an error event of the gateway's own may follow, and may be cut itself.
+/// What of an answer's body is the vendor's: an error event of the gateway's own may follow.
 fn relayed<'a>(answer: &Answer, reply: &'a Reply) -> &'a [u8] {
-    const EVENT: &[u8] = b"\n\ndata: {\"error\"";
+    const EVENT: &[u8] = b"data: {\"error\"";
     let body = reply.body.as_slice();
-    if !answer.events {
-        return body;
-    }
+    let at = body.windows(EVENT.len()).position(|window| window == EVENT);
+    let Some(at) = at.filter(|_| answer.events && body.ends_with(b"}\n\n")) else { return body };
     // It begins with the end of the event that broke off, if one did.
-    let event = &EVENT[2..];
-    if let Some(at) = body.windows(event.len()).position(|window| window == event) {
-        return body[..at].strip_suffix(&EVENT[..2]).unwrap_or(&body[..at]);
-    }
-    let begun = (1..EVENT.len()).rev().flat_map(|length| [&EVENT[..length], &event[..length.min(event.len())]]);
-    begun.filter_map(|begun| body.strip_suffix(begun)).min_by_key(|rest| rest.len()).unwrap_or(body)
+    body[..at].strip_suffix(b"\n\n").unwrap_or(&body[..at])
 }
 
 fn check_vendors_answer(
@@ -312,8 +300,23 @@ fn check_vendors_answer(
         Told::Half(body) => {
             // Who speaks HTTP/1.0 learns of an end by the connection's alone.
             prop_assert!(!reply.whole || ask.is_old(), "t{}: a clean end to half an answer: {}", tag, text);
-            let cut = body.starts_with(relayed(answer, reply));
-            prop_assert!(cut, "t{}: {} is no part of the answer", tag, text);
+            if answer.early || conduct.leaves.is_some() {
+                let cut = body.starts_with(relayed(answer, reply));
+                prop_assert!(cut, "t{}: {} is no part of the answer", tag, text);
+                return Ok(());
+            }
+            let rest = reply.body.strip_prefix(&*body);
+            let Some(rest) = rest else {
+                prop_assert!(false, "t{tag}: not all that was said: {text}");
+                return Ok(());
+            };
+            if answer.events && answer.framing == Framing::Chunked {
+                let event = rest.strip_prefix(b"\n\n").unwrap_or(rest);
+                let told = event.starts_with(b"data: {\"error\"") && event.ends_with(b"}\n\n");
+                prop_assert!(told, "t{}: the end is not told: {}", tag, text);
+            } else {
+                prop_assert!(rest.is_empty(), "t{}: {}", tag, text);
+            }
         }
     }
     Ok(())

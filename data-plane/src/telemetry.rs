@@ -88,6 +88,12 @@ impl Metrics {
         self.closes[close as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often, for this reason.
+    #[cfg(test)]
+    pub(crate) fn closed_for(&self, close: Close) -> u64 {
+        self.closes[close as usize].load(Ordering::Relaxed)
+    }
+
     /// We end a stream, because the client takes nothing of its answer.
     pub(crate) fn stream_reset(&self) {
         self.stream_resets.fetch_add(1, Ordering::Relaxed);

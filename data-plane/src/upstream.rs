@@ -37,7 +37,7 @@ use self::allowance::Allowance;
 use self::breaker::State;
 use self::guarded::Guarded;
 use self::health::{Health, NodeClock};
-use self::line::{Answer, Line, Outbound, SendError};
+use self::line::{Answer, Framing, Line, Outbound, SendError};
 use self::pool::Pool;
 use crate::config;
 use crate::runtime::provider::{Destination, Provider, Scheme};
@@ -161,7 +161,7 @@ impl Upstreams {
         while let Some(mut line) = self.checkout(attempt, &pool).await {
             let again = replay(&request);
             match line.send(request).await {
-                Ok(response) => return Ok(Answer::around(response, line, pool, attempt.worker)),
+                Ok(response) => return Answer::around(response, line, pool, attempt.worker).map_err(misframed),
                 // The connection had gone stale and nothing of the request has left: the next one takes it.
                 Err(SendError::Unsent(unsent)) => request = *unsent,
                 Err(SendError::Failed(error)) => match again {
@@ -175,7 +175,7 @@ impl Upstreams {
         // Boxed, because most requests find a connection.
         let mut line = Box::pin(self.open(attempt, &pool)).await?;
         match line.send(request).await {
-            Ok(response) => Ok(Answer::around(response, line, pool, attempt.worker)),
+            Ok(response) => Answer::around(response, line, pool, attempt.worker).map_err(misframed),
             Err(SendError::Unsent(_)) => Err(Failure::new(FailureKind::Broken, "closed before the request was sent")),
             Err(SendError::Failed(error)) => Err(broken(&error)),
         }
@@ -272,6 +272,10 @@ fn is_hang_up(error: &hyper::Error) -> bool {
     error.is_incomplete_message()
         || error.is_closed()
         || matches!(io, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected))
+}
+
+fn misframed(_: Framing) -> Failure {
+    Failure::new(FailureKind::Broken, "the body is framed in another way than chunked")
 }
 
 fn broken(error: &hyper::Error) -> Failure {

@@ -2,7 +2,7 @@
 //! end who send frames that carry nothing or take nothing of what they asked for.
 
 use tests::{
-    Endpoint, Key, Stack, Upstream, Vendor,
+    Answer, Endpoint, Key, Stack, Upstream, Vendor, eventually,
     raw::{Raw, block, frame, frames::*, preface},
 };
 use tokio::net::TcpStream;
@@ -230,5 +230,42 @@ async fn every_silence_has_its_deadline_and_its_farewell() {
     let last = last.expect("a GOAWAY, not a bare close");
     assert_eq!((reason(&last), &last[..4]), (0, &1_u32.to_be_bytes()[..]), "without reproach, after stream 1");
     stack.metric_becomes(0, &closed("keep_alive_timeout"), 1).await;
+    stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_window_is_shut_hears_all_that_was_said_and_how_it_ended_before_the_reset() {
+    let (stack, upstream, _provider, key) = stack(&[]).await;
+    let events: Vec<String> = (0..100).map(|number| format!("data: {{\"number\": {number}}}\n\n")).collect();
+    let dies = events.iter().fold(Answer::stream(), |answer, event| answer.piece(event.clone())).cut();
+    upstream.next(dies);
+    // SETTINGS_INITIAL_WINDOW_SIZE: room for less than two events.
+    let mut client = connect(&stack, &[(4, 40)]).await;
+    client.send(headers(1, &head(&key, "/openai/v1/models", &[]))).await;
+    upstream.request(1).await.ended().await;
+    eventually("the gateway to know that the vendor is dead", async || {
+        let open = stack.metric(0, "lockgate_upstream_connections_open{provider=\"openai\"}").await;
+        if open == 0 { Ok(()) } else { Err(open) }
+    })
+    .await;
+    client.send(frame(WINDOW_UPDATE, 0, 1, &1_000_000_u32.to_be_bytes())).await;
+    let mut body = Vec::new();
+    loop {
+        let frame = client.frame().await.expect("a reset of the stream, not of the connection");
+        match frame.kind {
+            DATA => {
+                assert_eq!(frame.flags & END_STREAM, 0, "a clean end");
+                body.extend(frame.payload);
+            }
+            RST_STREAM => break,
+            _ => {}
+        }
+    }
+    let body = String::from_utf8(body).unwrap();
+    let rest = body.strip_prefix(&events.concat()).unwrap_or_else(|| panic!("not all that was said: {body}"));
+    assert!(
+        rest.starts_with("data: {\"error\"") && rest.contains("upstream_broken") && rest.ends_with("\n\n"),
+        "{rest}"
+    );
     stack.shutdown().await;
 }

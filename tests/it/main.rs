@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod bad_vendor;
 mod benchmark;
 mod breaker;
 mod deadlines;

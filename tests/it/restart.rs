@@ -1,6 +1,10 @@
 //! What survives what: planes that stop, start and find their surroundings changed.
 
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use tests::{Answer, Gate, Rest, Stack, Upstream, Vendor, client::Call, eventually, postgres::Cluster, within};
@@ -34,6 +38,43 @@ async fn a_node_restarted_with_the_control_plane_dead_serves_what_it_had() {
         assert_eq!(stack.send(&provider.chat(false).key(&key.secret)).await.status(), 401);
         stack.shutdown().await;
     }
+}
+
+/// What the first connection is told that anyone takes at this address: tried over and over, from before someone listens.
+fn first_answer(address: SocketAddr, request: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        let Ok(mut stream) = TcpStream::connect(address) else { continue };
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        return answer;
+    }
+    panic!("nobody listens at {address}");
+}
+
+#[tokio::test]
+async fn the_first_connection_that_a_restarted_node_accepts_is_served_with_the_control_plane_away() {
+    let mut stack = Stack::sqlite().await;
+    let upstream = Upstream::start(Vendor::OpenAi).await;
+    let provider = stack.provider("openai", &upstream).await;
+    let key = stack.key("ci", &[&provider]).await;
+    let address = stack.client().address();
+    let request = format!(
+        "GET /openai/v1/models HTTP/1.1\r\nHost: {address}\r\nX-API-Key: {}\r\nConnection: close\r\n\r\n",
+        key.secret
+    );
+    stack.stop_control_plane().await;
+    for _ in 0..5 {
+        stack.stop_node(0).await;
+        let request = request.clone();
+        let first = std::thread::spawn(move || first_answer(address, &request));
+        stack.start_node(0).await;
+        let told = tokio::task::spawn_blocking(move || first.join()).await.unwrap().unwrap();
+        assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
+    }
+    stack.shutdown().await;
 }
 
 #[tokio::test]

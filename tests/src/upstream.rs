@@ -368,6 +368,7 @@ async fn play(stream: &mut impl Socket, buffer: &mut BytesMut, answer: Answer) -
                 wire::close(stream).await;
                 return Ok(Played::Broke);
             }
+            Step::Abandon => return Ok(Played::Broke),
             Step::Reset => {
                 stream.reset_on_close();
                 return Ok(Played::Broke);

@@ -27,6 +27,11 @@ pub struct Splitter {
 }
 
 impl Splitter {
+    /// Whether everything seen so far are complete messages.
+    pub fn at_boundary(&self) -> bool {
+        self.filled == 0 && !self.lost
+    }
+
     /// Takes the next piece.
     pub fn feed<'a>(&mut self, bytes: &'a [u8], mut sink: impl FnMut(Piece<'a>)) {
         let mut rest = bytes;
@@ -70,11 +75,33 @@ impl Splitter {
     }
 }
 
+/// A whole message with headers that are strings; `None`: it is longer than a message can be.
+pub fn message(headers: &[(&str, &str)], payload: &[u8]) -> Option<Vec<u8>> {
+    /// Of a header: its value is a string.
+    const STRING: u8 = 7;
+    let mut head = Vec::new();
+    for (name, value) in headers {
+        head.push(u8::try_from(name.len()).ok()?);
+        head.extend_from_slice(name.as_bytes());
+        head.push(STRING);
+        head.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
+        head.extend_from_slice(value.as_bytes());
+    }
+    let total = PRELUDE + head.len() + payload.len() + usize::try_from(TRAILER).ok()?;
+    let mut bytes = u32::try_from(total).ok()?.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&u32::try_from(head.len()).ok()?.to_be_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(payload);
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(headers: &[u8], payload: &[u8]) -> Vec<u8> {
+    fn framed(headers: &[u8], payload: &[u8]) -> Vec<u8> {
         let total = u32::try_from(PRELUDE + headers.len() + payload.len() + 4).unwrap();
         let mut bytes = total.to_be_bytes().to_vec();
         bytes.extend_from_slice(&u32::try_from(headers.len()).unwrap().to_be_bytes());
@@ -87,7 +114,7 @@ mod tests {
 
     #[test]
     fn payloads_are_the_same_however_the_bytes_are_cut() {
-        let stream = [message(b"head", b"{\"a\":1}"), message(b"", b""), message(b"x", b"z")].concat();
+        let stream = [framed(b"head", b"{\"a\":1}"), framed(b"", b""), framed(b"x", b"z")].concat();
         for piece in 1..stream.len() {
             let mut splitter = Splitter::default();
             let (mut messages, mut payload) = (Vec::new(), Vec::new());
@@ -106,7 +133,29 @@ mod tests {
         let mut splitter = Splitter::default();
         let mut found = 0;
         splitter.feed(&[0, 0, 0, 1, 255, 255, 255, 255, 0, 0, 0, 0, 1, 2, 3], |_| found += 1);
-        splitter.feed(&message(b"", b"x"), |_| found += 1);
+        splitter.feed(&framed(b"", b"x"), |_| found += 1);
         assert_eq!(found, 0);
+    }
+
+    #[test]
+    fn an_end_between_two_messages_is_told_from_one_within() {
+        let whole = message(&[(":message-type", "event")], b"{}").unwrap();
+        for length in 0..=whole.len() {
+            let mut splitter = Splitter::default();
+            splitter.feed(&whole[..length], |_| ());
+            assert_eq!(splitter.at_boundary(), length == 0 || length == whole.len(), "after {length}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_framed_as_amazon_frames_it() {
+        // Taken from the vendor's own client (botocore 1.40 reads both, checksums included).
+        let bytes = message(&[(":message-type", "exception")], b"{}").unwrap();
+        assert_eq!(bytes.len(), 12 + 1 + 13 + 3 + 9 + 2 + 4);
+        assert_eq!(bytes[..8], [0, 0, 0, 44, 0, 0, 0, 26]);
+        assert_eq!(bytes[8..12], crc32fast::hash(&bytes[..8]).to_be_bytes());
+        assert_eq!(&bytes[12..38], b"\x0d:message-type\x07\0\x09exception");
+        assert_eq!(bytes[40..], crc32fast::hash(&bytes[..40]).to_be_bytes());
+        assert_eq!(message(&[("x", &"y".repeat(70_000))], b""), None);
     }
 }

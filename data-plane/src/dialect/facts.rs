@@ -180,7 +180,8 @@ impl Observer {
     pub fn at_boundary(&self) -> bool {
         match &self.reader {
             Reader::Sse(splitter, _) => splitter.at_boundary(),
-            Reader::Document(_) | Reader::Aws(..) | Reader::Nothing => false,
+            Reader::Aws(splitter, _) => splitter.at_boundary(),
+            Reader::Document(_) | Reader::Nothing => false,
         }
     }
 

@@ -42,6 +42,11 @@ impl Fault<'_> {
         format!("{name}data: {body}\n\n").into_bytes()
     }
 
+    /// As a message of an Amazon event stream that has already begun.
+    pub fn exception(&self) -> Vec<u8> {
+        bedrock::exception(self)
+    }
+
     /// What Bedrock's clients read from the header `x-amzn-errortype`.
     pub fn bedrock_kind(&self) -> &'static str {
         bedrock::kind(self.status)

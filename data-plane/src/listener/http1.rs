@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Request;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 
 use super::socket::Socket;
 use super::watch::Watch;
-use crate::pipeline::{self, Plane};
+use crate::pipeline::{self, Plane, Tunnel, Unread};
 use crate::presence::Presence;
 
 /// Bytes read ahead of, or waiting for, the other side.
@@ -35,17 +36,22 @@ where
     builder.header_read_timeout(None);
     // The socket hands on no head that is larger.
     builder.max_header_size(plane.limits.head_bytes).max_buf_size(BUFFER.max(2 * plane.limits.head_bytes));
-    // What the connection carries when HTTP is over on it.
-    let switched = Arc::new(Mutex::new(None));
+    let aside = Arc::new(Aside::default());
     let service = {
-        let (presence, plane, switched) = (Arc::clone(presence), Arc::clone(&plane), Arc::clone(&switched));
+        let (presence, plane, aside) = (Arc::clone(presence), Arc::clone(&plane), Arc::clone(&aside));
         service_fn(move |request: Request<Incoming>| {
-            let (plane, presence, switched) = (Arc::clone(&plane), Arc::clone(&presence), Arc::clone(&switched));
+            let (plane, presence, aside) = (Arc::clone(&plane), Arc::clone(&presence), Arc::clone(&aside));
             // Boxed, so that a connection that waits for its next request does not pay for the size of one.
             Box::pin(async move {
                 let mut answer = pipeline::serve(plane, presence, request).await;
                 if let Some(tunnel) = answer.body_mut().take_tunnel() {
-                    *switched.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+                    *lock(&aside.tunnel) = Some(tunnel);
+                }
+                if let Some(mut body) = answer.body_mut().take_unread() {
+                    // Asked now, the answer is what it waits for.
+                    let _ = poll_fn(|context| Poll::Ready(body.poll_answered(context))).await;
+                    *lock(&aside.unread) = Some(body);
+                    aside.keeps.store(true, Ordering::Relaxed);
                 }
                 Ok::<_, Infallible>(answer)
             })
@@ -63,6 +69,9 @@ where
         if Pin::new(&mut connection).poll(context).is_ready() {
             return Poll::Ready(None);
         }
+        if aside.keeps.load(Ordering::Relaxed) {
+            aside.poll_answered(context);
+        }
         watch.poll_late(presence, &plane.deadlines, context)
     });
     if let Some(late) = late.await {
@@ -70,13 +79,40 @@ where
     }
     let parts = connection.into_parts();
     let mut socket = parts.io.into_inner();
-    let tunnel = switched.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let tunnel = lock(&aside.tunnel).take();
     if let Some(tunnel) = tunnel {
         presence.becomes_tunnel();
         Box::pin(tunnel.run(&mut socket, parts.read_buf, presence)).await;
     }
     // Boxed, so that a connection does not carry the room for its end from the beginning.
     Box::pin(linger(socket.into_stream(), LINGER_BYTES)).await;
+}
+
+/// What requests leave with their connection.
+#[derive(Default)]
+struct Aside {
+    /// What it carries when HTTP is over on it.
+    tunnel: Mutex<Option<Box<Tunnel>>>,
+    /// What must not go before its answer has been taken.
+    unread: Mutex<Option<Unread>>,
+    /// There is something in `unread`.
+    keeps: AtomicBool,
+}
+
+impl Aside {
+    fn poll_answered(&self, context: &Context<'_>) {
+        let mut unread = lock(&self.unread);
+        if unread.as_mut().is_some_and(|unread| unread.poll_answered(context).is_ready()) {
+            *unread = None;
+            self.keeps.store(false, Ordering::Relaxed);
+            context.waker().wake_by_ref();
+        }
+    }
+}
+
+fn lock<T>(place: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A place is whole after every statement: a panic elsewhere does not spoil it.
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Closes our side and lets the client finish its sentence: closing on unread bytes would make the kernel send a reset,

@@ -250,6 +250,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        // A stream that encrypts takes more than the client does.
+        this.presence.stalled(flushed.is_pending());
+        if flushed.is_ready() && this.presence.flushed() {
+            context.waker().wake_by_ref();
+        }
         // hyper may have read the next request while the answer before it was being written. It begins that one when
         // it is polled again, and nothing else would poll it.
         if flushed.is_ready() && std::mem::take(&mut this.unwritten) {

@@ -4,12 +4,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, Response, Version};
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 
 use super::account::{Account, Outcome};
 use super::admit::Permit;
@@ -19,10 +20,9 @@ use super::dispatch::Reply;
 use super::receive::{self, Call};
 use super::tunnel::Tunnel;
 use super::{Plane, headers, links};
-use crate::dialect::Dialect;
 use crate::dialect::facts::{Facts, Framing, Observer, Plan, Shape};
 use crate::error::{REQUEST_ID, Refusal};
-use crate::presence::Busy;
+use crate::presence::{Busy, LastWords};
 use crate::runtime::provider::Provider;
 use crate::runtime::request_id;
 use crate::upstream::health::Flight;
@@ -37,6 +37,22 @@ pub(crate) struct Cut;
 pub(crate) struct AnswerBody {
     kind: Kind,
     busy: Busy,
+    /// Of the request, not read; `None`: it need not be kept.
+    unread: Option<Unread>,
+}
+
+/// The body of a request that asked for another protocol and was refused. hyper takes the connection for switched, and
+/// leaves what it has not written yet, as soon as it sees that nobody will read the body any more.
+pub(crate) struct Unread {
+    _body: Incoming,
+    answered: LastWords,
+}
+
+impl Unread {
+    /// Ready when the client has taken the answer: the body may go. To be asked before the answer is handed on as well.
+    pub(crate) fn poll_answered(&mut self, context: &Context<'_>) -> Poll<()> {
+        self.answered.poll_taken(context)
+    }
 }
 
 enum Kind {
@@ -49,7 +65,12 @@ enum Kind {
 impl AnswerBody {
     /// Of a 101.
     pub(super) fn switching(tunnel: Tunnel, busy: Busy) -> Self {
-        Self { kind: Kind::Switching(Some(Box::new(tunnel))), busy }
+        Self { kind: Kind::Switching(Some(Box::new(tunnel))), busy, unread: None }
+    }
+
+    /// What must outlive the answer until the client has taken it.
+    pub(crate) fn take_unread(&mut self) -> Option<Unread> {
+        self.unread.take()
     }
 
     /// What follows on the connection when this answer's head has been written; `None`: the next request.
@@ -67,7 +88,8 @@ struct Relay {
     observer: Observer,
     /// Nothing is looked for: the bytes are not read.
     unread: bool,
-    events: bool,
+    /// `None`: it is no stream of events.
+    events: Option<Framing>,
     clock: Clock,
     ending: Ending,
     account: Account,
@@ -84,8 +106,8 @@ struct Relay {
 /// How far a failure has been told.
 enum Ending {
     NotYet,
-    /// What was handed on must be written before the cut, or it would be lost.
-    Flush,
+    /// What was handed on must be taken before the cut, or it would be lost.
+    Flush(LastWords),
     Cut,
 }
 
@@ -116,7 +138,7 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         peeked,
         observer,
         unread: shape == Shape::Opaque,
-        events: shape == Shape::Events && plan.framing == Framing::ServerSentEvents,
+        events: (shape == Shape::Events).then_some(plan.framing),
         clock,
         ending: Ending::NotYet,
         account,
@@ -127,7 +149,7 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         flight,
         _permit: permit,
     };
-    let mut response = Response::new(AnswerBody { kind: Kind::Relay(Box::new(relay)), busy });
+    let mut response = Response::new(AnswerBody { kind: Kind::Relay(Box::new(relay)), busy, unread: None });
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
     response
@@ -135,15 +157,17 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
 
 /// Makes the answer of a refusal.
 pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
-    let Call { head, mut account, busy, request_id, .. } = call;
+    let Call { head, body, mut account, busy, request_id, .. } = call;
     let http1 = head.version != Version::HTTP_2;
+    let unread = body.filter(|body| http1 && head.headers.contains_key(UPGRADE) && !body.is_end_stream());
+    let unread = unread.map(|body| Unread { _body: body, answered: busy.last_words(Vec::new()).1 });
     let dialect = account.dialect();
     let (status, mut headers, body) = refusal.render(dialect, request_id.as_str(), &request_id.header(), http1);
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }
     account.refused(refusal, body.len());
-    let mut response = Response::new(AnswerBody { kind: Kind::Whole(Some(body)), busy });
+    let mut response = Response::new(AnswerBody { kind: Kind::Whole(Some(body)), busy, unread });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -163,14 +187,13 @@ fn header_counts(headers: &HeaderMap, plan: &Plan) -> Facts {
 }
 
 impl Relay {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match self.ending {
+    fn poll(&mut self, busy: &Busy, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match &mut self.ending {
             Ending::NotYet => {}
-            Ending::Flush => {
-                // hyper writes what it holds when there is nothing more for now.
+            Ending::Flush(last_words) => {
+                ready!(last_words.poll_taken(context));
                 self.ending = Ending::Cut;
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                return Poll::Ready(Some(Err(Cut)));
             }
             Ending::Cut => return Poll::Ready(Some(Err(Cut))),
         }
@@ -179,10 +202,10 @@ impl Relay {
         }
         if self.plane.ending.load(Ordering::Relaxed) {
             // Also where the vendor never pauses.
-            return self.fail(Outcome::Drained, Refusal::Draining, context);
+            return self.fail(Outcome::Drained, Refusal::Draining, busy);
         }
         match self.answer.poll_data(context) {
-            Poll::Ready(Some(Ok(_))) if self.clock.is_over() => self.out_of_time(context),
+            Poll::Ready(Some(Ok(_))) if self.clock.is_over() => self.out_of_time(busy),
             Poll::Ready(Some(Ok(piece))) => {
                 self.clock.arrived();
                 self.hand_on(piece)
@@ -191,18 +214,18 @@ impl Relay {
                 self.account.caused(error.to_string());
                 // The vendor began to answer early, and then the client's upload failed: not the vendor's fault.
                 if let Some(refusal) = self.account.upload().and_then(|upload| upload.refusal()) {
-                    return self.fail(Outcome::ClientGone, refusal, context);
+                    return self.fail(Outcome::ClientGone, refusal, busy);
                 }
                 self.flight.died();
-                self.fail(Outcome::UpstreamBroken, Refusal::UpstreamBroken, context)
+                self.fail(Outcome::UpstreamBroken, Refusal::UpstreamBroken, busy)
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.clock.poll_late(context) {
-                Poll::Ready(Late::Deadline) => self.out_of_time(context),
+                Poll::Ready(Late::Deadline) => self.out_of_time(busy),
                 Poll::Ready(Late::Patience) => {
                     self.flight.died();
                     self.account.caused("no further piece in time");
-                    self.fail(Outcome::UpstreamBroken, Refusal::UpstreamSilent, context)
+                    self.fail(Outcome::UpstreamBroken, Refusal::UpstreamSilent, busy)
                 }
                 Poll::Pending => Poll::Pending,
             },
@@ -210,9 +233,9 @@ impl Relay {
     }
 
     /// The request was to be over by now, whoever made it late.
-    fn out_of_time(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn out_of_time(&mut self, busy: &Busy) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         self.account.caused("the request's total time is over");
-        self.fail(Outcome::UpstreamBroken, Refusal::DeadlineExceeded, context)
+        self.fail(Outcome::UpstreamBroken, Refusal::DeadlineExceeded, busy)
     }
 
     fn hand_on(&mut self, piece: Bytes) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
@@ -223,25 +246,35 @@ impl Relay {
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
-    fn fail(
-        &mut self,
-        outcome: Outcome,
-        refusal: Refusal,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn fail(&mut self, outcome: Outcome, refusal: Refusal, busy: &Busy) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         self.account.ended(outcome);
-        self.ending = Ending::Flush;
         let room = self.size_hint().exact().is_none();
-        if !self.events || !room {
-            return self.poll(context);
+        let event = if room { self.error_event(refusal) } else { Vec::new() };
+        let (piece, last_words) = busy.last_words(event);
+        self.ending = Ending::Flush(last_words);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    /// Empty where nothing can be said in the stream's own words.
+    fn error_event(&self, refusal: Refusal) -> Vec<u8> {
+        let fault = refusal.fault(self.request_id.as_str());
+        match (self.events, self.observer.at_boundary()) {
+            (Some(Framing::ServerSentEvents), true) => fault.event(self.provider.template.dialect),
+            (Some(Framing::ServerSentEvents), false) => {
+                // The event that broke off ends here, or it would swallow this one.
+                let mut event = fault.event(self.provider.template.dialect);
+                event.splice(0..0, *b"\n\n");
+                event
+            }
+            (Some(Framing::AwsEventStream), true) => fault.exception(),
+            // A message that broke off has a length that would swallow whatever is written behind it.
+            (Some(Framing::AwsEventStream), false) | (None, _) => Vec::new(),
         }
-        let dialect: Dialect = self.provider.template.dialect;
-        let mut event = refusal.fault(self.request_id.as_str()).event(dialect);
-        if !self.observer.at_boundary() {
-            // The event that broke off ends here, or it would swallow this one.
-            event.splice(0..0, *b"\n\n");
-        }
-        Poll::Ready(Some(Ok(Frame::data(event.into()))))
+    }
+
+    /// The last piece has been handed on, and the client has not taken it yet.
+    fn is_flushing(&self) -> bool {
+        matches!(self.ending, Ending::Flush(_))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -278,7 +311,14 @@ impl Body for AnswerBody {
         let this = self.get_mut();
         let frame = match &mut this.kind {
             Kind::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Kind::Relay(relay) => relay.poll(context),
+            Kind::Relay(relay) => {
+                let frame = relay.poll(&this.busy, context);
+                if frame.is_pending() && relay.is_flushing() {
+                    // The client still has something to take.
+                    return Poll::Pending;
+                }
+                frame
+            }
             Kind::Switching(_) => Poll::Ready(None),
         };
         this.busy.asked(frame.is_ready());

@@ -381,11 +381,6 @@ impl Ask {
         if self.defect == Some(Defect::Trace) { "TRACE" } else { self.method }
     }
 
-    /// It wants another protocol.
-    pub(super) fn upgrades(&self) -> bool {
-        self.defect == Some(Defect::Upgrade)
-    }
-
     /// It speaks HTTP/1.0.
     pub(super) fn is_old(&self) -> bool {
         self.old

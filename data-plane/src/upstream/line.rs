@@ -1,9 +1,11 @@
 //! One connection to a vendor and one exchange on it at a time, driven by whoever holds it.
 
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::Stream;
 use super::pool::Pool;
@@ -20,6 +23,9 @@ use crate::telemetry::meters::Connected;
 
 /// Bytes read ahead of, or waiting for, the other side; bounds what a stalled exchange holds.
 const BUFFER: usize = 64 * 1024;
+/// So much is read until a head has come, interim ones included, and then until the next piece of the body has: who
+/// only ever announces something is left.
+const PRELUDE: usize = 4 * BUFFER;
 
 /// Why a request's body ends early. What it was is known to who made the body.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +69,8 @@ impl Body for Outbound {
 /// A connection.
 pub(crate) struct Line {
     sender: http1::SendRequest<Outbound>,
-    driver: http1::Connection<TokioIo<Stream>, Outbound>,
+    driver: http1::Connection<TokioIo<Measured>, Outbound>,
+    allowance: Arc<Allowance>,
     /// The driver has ended: nothing more will come.
     ended: bool,
     peer: Option<SocketAddr>,
@@ -85,9 +92,10 @@ impl Line {
     pub(crate) async fn open(stream: Stream, counted: Option<Connected>) -> hyper::Result<Box<Self>> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER);
-        let peer = stream.peer();
-        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(Self { sender, driver, ended: false, peer, _counted: counted }))
+        let (peer, allowance) = (stream.peer(), Arc::<Allowance>::default());
+        let measured = Measured { stream, allowance: Arc::clone(&allowance) };
+        let (sender, driver) = builder.handshake(TokioIo::new(measured)).await?;
+        Ok(Box::new(Self { sender, driver, allowance, ended: false, peer, _counted: counted }))
     }
 
     /// The address that was dialled; `None`: the connection was gone at once.
@@ -110,15 +118,81 @@ impl Line {
 
     /// Sends a request and waits for the head of the answer.
     pub(crate) async fn send(&mut self, request: Request<Outbound>) -> Result<Response<Incoming>, SendError> {
+        self.allowance.0.store(PRELUDE, Ordering::Relaxed);
         let mut sending = pin!(self.sender.try_send_request(request));
         let sent = poll_fn(|context| {
             self.drive(context);
             sending.as_mut().poll(context)
         });
-        sent.await.map_err(|mut error| match error.take_message() {
+        let sent = sent.await;
+        self.allowance.0.store(PRELUDE, Ordering::Relaxed);
+        sent.map_err(|mut error| match error.take_message() {
             Some(request) => SendError::Unsent(Box::new(request)),
             None => SendError::Failed(error.into_error()),
         })
+    }
+}
+
+/// The body of an answer is not framed in a way that is understood.
+#[derive(Debug)]
+pub(crate) struct Framing;
+
+/// How many more bytes may be read.
+struct Allowance(AtomicUsize);
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self(AtomicUsize::new(usize::MAX))
+    }
+}
+
+/// A connection that is read no further than it may be.
+struct Measured {
+    stream: Stream,
+    allowance: Arc<Allowance>,
+}
+
+impl AsyncRead for Measured {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let left = this.allowance.0.load(Ordering::Relaxed);
+        if left == 0 {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "framing without end");
+            return Poll::Ready(Err(error));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        if left != usize::MAX {
+            let read = buffer.filled().len() - before;
+            this.allowance.0.store(left.saturating_sub(read), Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Measured {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
 
@@ -139,11 +213,17 @@ impl Answer {
         line: Box<Line>,
         pool: Arc<Pool>,
         worker: usize,
-    ) -> Response<Self> {
+    ) -> Result<Response<Self>, Framing> {
+        let codings = response.headers().get_all(TRANSFER_ENCODING);
+        let mut codings = codings.iter().map(|coding| coding.as_bytes());
+        // Any other coding would reach the client with nothing to tell it by: what is stated here ends here.
+        if codings.next().is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
+            return Err(Framing);
+        }
         // Two statements of one length: what follows on such a connection cannot be trusted.
         let twice =
             response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH);
-        response.map(|body| Self { body, line: Some(line), pool, worker, reusable: !twice, complete: false })
+        Ok(response.map(|body| Self { body, line: Some(line), pool, worker, reusable: !twice, complete: false }))
     }
 
     /// The next piece; `None` is the end that the vendor meant.
@@ -162,6 +242,9 @@ impl Answer {
                     }
                     // Trailers are dropped.
                     if let Ok(data) = frame.into_data() {
+                        if let Some(line) = &self.line {
+                            line.allowance.0.store(PRELUDE, Ordering::Relaxed);
+                        }
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
@@ -187,7 +270,7 @@ impl Answer {
         })
         .await;
         let parts = line.driver.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+        Some((parts.io.into_inner().stream, parts.read_buf))
     }
 
     /// Whether the vendor's end has come.

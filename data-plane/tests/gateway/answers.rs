@@ -230,3 +230,89 @@ async fn a_reader_that_stops_pauses_the_vendor() {
     drop(client);
     assert_eq!(stand.record().await.outcome, Outcome::ClientGone);
 }
+
+/// Headers and payload of each message, as Amazon's own client reads them: lengths and both checksums must be right.
+fn messages(mut bytes: &[u8]) -> Vec<(Vec<(String, String)>, Vec<u8>)> {
+    let number = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut messages = Vec::new();
+    while !bytes.is_empty() {
+        let (total, head) = (number(bytes, 0) as usize, number(bytes, 4) as usize);
+        let (message, rest) = bytes.split_at(total);
+        assert_eq!(number(message, 8), crc32fast::hash(&message[..8]), "the checksum of the prelude");
+        assert_eq!(number(message, total - 4), crc32fast::hash(&message[..total - 4]), "the checksum of the message");
+        let (mut left, mut headers) = (&message[12..12 + head], Vec::new());
+        while let [name, more @ ..] = left {
+            let (name, more) = more.split_at(usize::from(*name));
+            assert_eq!(more[0], 7, "a string");
+            let (value, more) = more[3..].split_at(usize::from(u16::from_be_bytes([more[1], more[2]])));
+            headers.push((text(name), text(value)));
+            left = more;
+        }
+        messages.push((headers, message[12 + head..total - 4].to_vec()));
+        bytes = rest;
+    }
+    messages
+}
+
+#[tokio::test]
+async fn an_amazon_stream_that_dies_between_two_messages_ends_in_an_exception_and_within_one_in_nothing() {
+    let template = proto::config::Template {
+        usage: Some(proto::config::template::Usage {
+            framing: proto::config::StreamFraming::AwsEventStream as i32,
+            ..proto::config::template::Usage::default()
+        }),
+        ..template(Dialect::Bedrock)
+    };
+    let vendor = Vendor::start().await;
+    let draft = Draft::new(&vendor.url()).put(Kind::Template, TEMPLATE, &template);
+    let mut stand = Stand::start(&draft).await;
+    let payload = b"{\"bytes\":\"e30=\"}";
+    let mut said = Vec::new();
+    for part in [&u32::to_be_bytes(16 + 17)[..], &u32::to_be_bytes(0)] {
+        said.extend_from_slice(part);
+    }
+    said.extend(crc32fast::hash(&said).to_be_bytes());
+    said.extend_from_slice(payload);
+    said.extend(crc32fast::hash(&said).to_be_bytes());
+    for whole in [true, false] {
+        let said = if whole { &said[..] } else { &said[..said.len() - 1] };
+        let dies = async {
+            let mut connection = vendor.accept().await;
+            connection.message().await;
+            let kind = "application/vnd.amazon.eventstream";
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            connection.send(format!("{head}{:x}\r\n", said.len())).await;
+            connection.send([said, b"\r\n"].concat()).await;
+        };
+        let mut client = stand.client().await;
+        client.send(post("/model/m/converse-stream", "{}")).await;
+        let (head, ()) = tokio::join!(client.head(), dies);
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        // Chunks until the connection ends, and no last one.
+        let mut rest = &client.rest().await[..];
+        let mut body = Vec::new();
+        while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+            assert_ne!(size, 0, "a clean end");
+            body.extend_from_slice(&rest[end + 2..end + 2 + size]);
+            rest = &rest[end + 2 + size + 2..];
+        }
+        assert_eq!(stand.record().await.outcome, Outcome::UpstreamBroken);
+        if !whole {
+            assert_eq!(body, said, "behind half a message nothing can be said");
+            continue;
+        }
+        let read = messages(&body);
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[0], (vec![], payload.to_vec()));
+        let (headers, payload) = &read[1];
+        let header = |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str());
+        assert_eq!(header(":message-type"), Some("exception"));
+        assert_eq!(header(":exception-type"), Some("modelStreamErrorException"));
+        assert_eq!(header(":content-type"), Some("application/json"));
+        let payload: serde_json::Value = serde_json::from_slice(payload).unwrap();
+        assert!(payload["message"].as_str().is_some_and(|message| message.len() > 10), "{payload}");
+        assert!(payload["requestId"].as_str().is_some_and(|id| id.starts_with("req_")), "{payload}");
+    }
+}

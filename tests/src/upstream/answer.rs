@@ -42,6 +42,7 @@ pub(super) enum Step {
     Hang,
     Close,
     Cut,
+    Abandon,
     Reset,
     WebSocket(Vendor),
 }
@@ -91,6 +92,15 @@ impl Answer {
         let mut answer = Self::silence();
         answer.raw = Some(vec![Step::Bytes(bytes.into()), Step::Close]);
         answer
+    }
+
+    /// Of [`Answer::raw`]: the connection is gone without TLS saying so.
+    #[must_use]
+    pub fn without_farewell(mut self) -> Self {
+        if let Some(last) = self.raw.iter_mut().flatten().last() {
+            *last = Step::Abandon;
+        }
+        self
     }
 
     /// Agrees to the request's WebSocket handshake and talks there as this vendor does.
@@ -208,12 +218,19 @@ impl Answer {
                 steps.push(Step::Bytes(head.into()));
                 let mut ends = true;
                 for piece in pieces {
-                    ends = !matches!(piece, Step::Hang | Step::Reset | Step::Cut | Step::Close | Step::WebSocket(_));
+                    ends = !matches!(
+                        piece,
+                        Step::Hang | Step::Reset | Step::Cut | Step::Abandon | Step::Close | Step::WebSocket(_)
+                    );
                     steps.push(match piece {
                         Step::Bytes(bytes) => Step::Bytes(chunk(&bytes)),
-                        Step::Wait(_) | Step::Hang | Step::Close | Step::Cut | Step::Reset | Step::WebSocket(_) => {
-                            piece
-                        }
+                        Step::Wait(_)
+                        | Step::Hang
+                        | Step::Close
+                        | Step::Cut
+                        | Step::Abandon
+                        | Step::Reset
+                        | Step::WebSocket(_) => piece,
                     });
                 }
                 if ends {
