@@ -9,6 +9,7 @@ mod authenticate;
 mod bill;
 mod clock;
 mod dispatch;
+mod estimate;
 mod frames;
 mod guard;
 mod handshake;

@@ -39,12 +39,13 @@ impl Parcel {
         let endpoint = &permit.endpoint;
         let path = &call.head.uri.path()[permit.context..];
         let in_path = endpoint.template.model.in_path(path).map(Into::into);
-        let reads_body = in_path.is_none() && !endpoint.template.model.body.is_empty() && is_json(&call.head.headers);
+        let json = is_json(&call.head.headers);
+        let reads_body = json && in_path.is_none() && !endpoint.template.model.body.is_empty();
         call.account.asks_for(in_path);
         let body = call.body.take().filter(|body| !body.is_end_stream());
         let sized = body.as_ref().is_none_or(|body| body.size_hint().exact().is_some());
         let body = body.map(|body| {
-            let upload = Arc::new(Upload::default());
+            let upload = Arc::new(Upload::new(json));
             call.account.uploads(Arc::clone(&upload));
             let (limits, patience) = (&call.plane.limits, call.plane.deadlines.body_idle);
             let reads_model = reads_body.then(|| Arc::clone(endpoint));

@@ -75,6 +75,8 @@ struct Relay {
     provider: Arc<Provider>,
     request_id: request_id::Text,
     counted: Facts,
+    /// Not yet: the model has said nothing, and its answer is a stream.
+    silent: bool,
     /// Told how the answer ends.
     flight: Flight,
     /// Held to the end: gives back what was reserved.
@@ -124,6 +126,7 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         provider,
         request_id,
         counted,
+        silent: shape == Shape::Events,
         flight,
         _permit: permit,
     };
@@ -159,7 +162,13 @@ fn shape(headers: &HeaderMap) -> Shape {
 /// Counts that a vendor puts into its head.
 fn header_counts(headers: &HeaderMap, plan: &Plan) -> Facts {
     let count = |name: &Option<Box<str>>| headers.get(name.as_deref()?)?.to_str().ok()?.parse().ok();
-    Facts { input: count(&plan.input_header), output: count(&plan.output_header), ..Facts::default() }
+    let error = plan.error_header.as_deref().and_then(|name| headers.get(name)?.to_str().ok()?.split(':').next());
+    Facts {
+        input: count(&plan.input_header),
+        output: count(&plan.output_header),
+        error_type: error.map(Into::into),
+        ..Facts::default()
+    }
 }
 
 impl Relay {
@@ -218,6 +227,10 @@ impl Relay {
     fn hand_on(&mut self, piece: Bytes) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if !self.unread {
             self.observer.feed(&self.provider.template.answer, &piece);
+            if self.silent && self.observer.text() > 0 {
+                self.silent = false;
+                self.account.speaks();
+            }
         }
         self.account.handed_on(piece.len());
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -262,7 +275,8 @@ impl Drop for Relay {
         let mut facts = self.observer.facts(&self.provider.template.answer);
         facts.input = facts.input.or(self.counted.input);
         facts.output = facts.output.or(self.counted.output);
-        self.account.learned(facts);
+        facts.error_type = facts.error_type.or_else(|| self.counted.error_type.take());
+        self.account.learned(facts, self.observer.text());
         if self.is_over() {
             self.flight.completed();
             self.account.completed();

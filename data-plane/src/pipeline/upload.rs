@@ -30,6 +30,8 @@ pub(super) struct Upload {
     gone: AtomicBool,
     /// The client has sent everything.
     received: AtomicBool,
+    /// It says that it is JSON.
+    json: bool,
 }
 
 const TOO_LARGE: u8 = 1;
@@ -37,6 +39,15 @@ const STALLED: u8 = 2;
 const BROKEN: u8 = 3;
 
 impl Upload {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, ..Self::default() }
+    }
+
+    /// Whether the client says that it is JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Received so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
