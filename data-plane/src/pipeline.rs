@@ -24,6 +24,7 @@ mod route;
 mod start;
 mod tunnel;
 mod upload;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

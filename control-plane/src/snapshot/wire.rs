@@ -19,7 +19,7 @@ use crate::{
         key_location::{KeyLocation, KeyPlace},
         provider::ProviderSpec,
         proxy::{ProxySpec, Routing, Strategy},
-        security::{ApiKeySecurity, Compression, Retries, Security, Timeouts},
+        security::{ApiKeySecurity, Compression, Retries, Security, Timeouts, UsageReading},
         template::{
             AskUsage, AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, StreamFraming,
             Template, TemplateSpec, UsageLocations,
@@ -227,7 +227,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         frozen,
         revision: _,
     } = entry;
-    let Parts { key_locations, timeouts, retry, realtime, compression, target } = match frozen {
+    let Parts { key_locations, timeouts, retry, realtime, compression, asks, target } = match frozen {
         Frozen::Provider(spec) => provider(spec),
         Frozen::Proxy(spec, targets) => proxy(spec, targets),
     };
@@ -247,6 +247,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
             Compression::PassThrough => WireCompression::PassThrough.into(),
         },
         retry,
+        usage_not_asked: !asks,
     }
 }
 
@@ -257,6 +258,7 @@ struct Parts {
     retry: Option<Retry>,
     realtime: bool,
     compression: Compression,
+    asks: bool,
     target: endpoint::Target,
 }
 
@@ -273,6 +275,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
         disabled: _,
         realtime,
         compression,
+        usage: UsageReading { ask },
         // Refused unless they are what they are when nothing is said.
         access_control: _,
         models: _,
@@ -291,6 +294,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
         retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
+        asks: *ask,
         target: endpoint::Target::Upstream(upstream),
     }
 }
@@ -309,6 +313,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         disabled: _,
         realtime,
         compression,
+        usage: UsageReading { ask },
         access_control: _,
         models: _,
         limits: _,
@@ -331,6 +336,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
+        asks: *ask,
         target: endpoint::Target::Route(route),
     }
 }

@@ -212,6 +212,8 @@ pub(super) struct Account {
     model: Option<Box<str>>,
     upload: Option<Arc<Upload>>,
     facts: Facts,
+    /// The vendor was asked for usage, and the client had not.
+    asked_usage: bool,
     /// Of what the model said: bytes, as they stand in JSON.
     said: u64,
     response_bytes: u64,
@@ -254,6 +256,7 @@ impl Account {
             model: None,
             upload: None,
             facts: Facts::default(),
+            asked_usage: false,
             said: 0,
             response_bytes: 0,
             start: None,
@@ -359,6 +362,15 @@ impl Account {
 
     pub(super) fn handed_on(&mut self, bytes: usize) {
         self.response_bytes += bytes as u64;
+    }
+
+    /// Whether the vendor of this attempt was asked for usage where the client did not ask.
+    pub(super) fn asked_for_usage(&mut self, asked: bool) {
+        self.asked_usage = asked;
+    }
+
+    pub(super) fn has_asked_for_usage(&self) -> bool {
+        self.asked_usage
     }
 
     /// The model has begun to speak.

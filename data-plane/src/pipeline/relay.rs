@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 
@@ -20,6 +20,7 @@ use super::receive::{self, Call};
 use super::tunnel::Tunnel;
 use super::{Plane, headers, links};
 use crate::dialect::Dialect;
+use crate::dialect::ask::Veil;
 use crate::dialect::facts::{Facts, Framing, Observer, Plan, Shape};
 use crate::error::{REQUEST_ID, Refusal};
 use crate::presence::Busy;
@@ -75,6 +76,8 @@ struct Relay {
     provider: Arc<Provider>,
     request_id: request_id::Text,
     counted: Facts,
+    /// Keeps from the client what it did not ask for.
+    veil: Option<Box<Veil>>,
     /// Not yet: the model has said nothing, and its answer is a stream.
     silent: bool,
     /// Told how the answer ends.
@@ -113,12 +116,19 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
     account.answers(head.status, shape == Shape::Events);
     let counted = header_counts(&headers, plan);
     let observer = Observer::new(plan, shape);
+    let events = shape == Shape::Events && plan.framing == Framing::ServerSentEvents;
+    let veil = (events && account.has_asked_for_usage()).then(Box::<Veil>::default);
+    if veil.is_some() {
+        // It will be shorter.
+        headers.remove(CONTENT_LENGTH);
+    }
     let relay = Relay {
         answer,
         peeked,
         observer,
         unread: shape == Shape::Opaque,
-        events: shape == Shape::Events && plan.framing == Framing::ServerSentEvents,
+        events,
+        veil,
         clock,
         ending: Ending::NotYet,
         account,
@@ -173,6 +183,17 @@ fn header_counts(headers: &HeaderMap, plan: &Plan) -> Facts {
 
 impl Relay {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            let frame = std::task::ready!(self.poll_frame(context));
+            // What is held back behind a veil is nothing yet.
+            match &frame {
+                Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Some(_) | None => return Poll::Ready(frame),
+            }
+        }
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.ending {
             Ending::NotYet => {}
             Ending::Flush => {
@@ -205,7 +226,10 @@ impl Relay {
                 self.flight.died();
                 self.fail(Outcome::UpstreamBroken, Refusal::UpstreamBroken, context)
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => match &mut self.veil {
+                Some(veil) if !veil.is_empty() => Poll::Ready(Some(Ok(Frame::data(veil.rest())))),
+                Some(_) | None => Poll::Ready(None),
+            },
             Poll::Pending => match self.clock.poll_late(context) {
                 Poll::Ready(Late::Deadline) => self.out_of_time(context),
                 Poll::Ready(Late::Patience) => {
@@ -232,6 +256,10 @@ impl Relay {
                 self.account.speaks();
             }
         }
+        let piece = match &mut self.veil {
+            Some(veil) => veil.feed(piece),
+            None => piece,
+        };
         self.account.handed_on(piece.len());
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -254,19 +282,25 @@ impl Relay {
             // The event that broke off ends here, or it would swallow this one.
             event.splice(0..0, *b"\n\n");
         }
+        if let Some(veil) = &mut self.veil {
+            event.splice(0..0, veil.rest());
+        }
         Poll::Ready(Some(Ok(Frame::data(event.into()))))
     }
 
     fn size_hint(&self) -> SizeHint {
         let peeked = self.peeked.as_ref().map_or(0, |peeked| peeked.len() as u64);
-        match self.answer.size_hint().exact() {
+        match self.answer.size_hint().exact().filter(|_| self.veil.is_none()) {
             Some(rest) => SizeHint::with_exact(rest + peeked),
             None => SizeHint::default(),
         }
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.ending, Ending::NotYet) && self.peeked.is_none() && self.answer.is_complete()
+        matches!(self.ending, Ending::NotYet)
+            && self.peeked.is_none()
+            && self.answer.is_complete()
+            && self.veil.as_ref().is_none_or(|veil| veil.is_empty())
     }
 }
 

@@ -2,6 +2,7 @@
 //! another attempt may follow, what has passed is kept up to a bound, as the pieces in which it came; else nothing is
 //! held. Trailers end here.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -142,6 +143,19 @@ impl Source {
             (endpoint, scanner)
         });
         Self { body, upload, limit, patience, timers: Arc::clone(timers), clock: None, scan, kept: None }
+    }
+
+    /// Of the body; `None`: it is not known before it has come.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// The next piece, for one who takes it all in before anything is sent: nothing is kept here, and nothing is gone.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {
+        self.kept = None;
+        let piece = poll_fn(|context| self.poll_piece(context)).await;
+        self.upload.gone.store(false, Ordering::Relaxed);
+        piece.map(|piece| piece.map_err(|BodyFailed| self.upload.refusal().unwrap_or(Refusal::BodyBroken)))
     }
 
     /// Keeps what passes, as long as it is no more than `bound` bytes and `held` can grow by them.

@@ -236,6 +236,7 @@ impl References<'_> {
             disabled,
             realtime,
             compression,
+            asks_usage,
             timeouts,
             further_attempts,
             target,
@@ -255,6 +256,7 @@ impl References<'_> {
                     template: Arc::clone(&template),
                     disabled,
                     realtime,
+                    asks_usage,
                     upstream,
                     credential,
                     destination,
@@ -305,6 +307,7 @@ impl References<'_> {
             disabled,
             realtime: realtime && target.providers().all(|provider| provider.realtime),
             compression,
+            asks_usage,
             timeouts,
             further_attempts: further_attempts.unwrap_or_else(|| {
                 let others = (target.targets().len() - 1).min(USUAL_ATTEMPTS);

@@ -36,6 +36,8 @@ pub struct Endpoint {
     pub realtime: bool,
     /// What the vendor may do to its answers.
     pub compression: Compression,
+    /// Streams are asked for usage on a client's behalf where the provider's template says so.
+    pub asks_usage: bool,
     /// Its own; what is unset, the provider of the attempt decides.
     pub timeouts: Timeouts,
     /// How many times a request may be sent again after the first.
@@ -121,6 +123,7 @@ pub(super) mod wire {
         pub(in crate::runtime) disabled: bool,
         pub(in crate::runtime) realtime: bool,
         pub(in crate::runtime) compression: Compression,
+        pub(in crate::runtime) asks_usage: bool,
         pub(in crate::runtime) timeouts: Timeouts,
         /// `None`: by the number of targets.
         pub(in crate::runtime) further_attempts: Option<u32>,
@@ -149,6 +152,7 @@ pub(super) mod wire {
                 target,
                 realtime_disabled,
                 compression,
+                usage_not_asked,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -186,6 +190,7 @@ pub(super) mod wire {
                 disabled,
                 realtime: !realtime_disabled,
                 compression,
+                asks_usage: !usage_not_asked,
                 timeouts: timeouts.into(),
                 further_attempts: retry.map(|proto::config::Retry { attempts }| attempts.min(MOST_ATTEMPTS)),
                 target,
