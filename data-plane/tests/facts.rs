@@ -146,7 +146,9 @@ fn recorded_answers_give_their_facts() {
 fn a_stream_and_its_single_document_twin_give_the_same_facts() {
     let mut pairs = 0;
     for stream in Recorded::all() {
-        let Some(name) = stream.name.strip_suffix(".sse").or_else(|| stream.name.strip_suffix(".frames")) else { continue };
+        let Some(name) = stream.name.strip_suffix(".sse").or_else(|| stream.name.strip_suffix(".frames")) else {
+            continue;
+        };
         if !std::fs::exists(format!("{HOME}/tests/golden/answers/{name}.json")).unwrap() {
             continue;
         }
@@ -214,7 +216,8 @@ proptest! {
 /// An `OpenAI` stream of one event with this usage.
 fn usage(usage: &str) -> Facts {
     let of = |bytes: String, shape| {
-        let recorded = Recorded { name: String::new(), plan: plan("openai"), way: Way::Body(shape), bytes: bytes.into() };
+        let recorded =
+            Recorded { name: String::new(), plan: plan("openai"), way: Way::Body(shape), bytes: bytes.into() };
         recorded.whole().0
     };
     let document = format!(r#"{{"model":"m","usage":{usage}}}"#);
@@ -225,9 +228,24 @@ fn usage(usage: &str) -> Facts {
 
 #[test]
 fn a_count_that_is_none_is_unknown() {
-    for lie in ["-5", "1e30", "1e3", "1.5", "18446744073709551616", "9223372036854775808", "1099511627777", "\"11\"",
-        "true", "null", "{}", "[]", "[11]", "NaN", "\"\"", "-0.0"]
-    {
+    for lie in [
+        "-5",
+        "1e30",
+        "1e3",
+        "1.5",
+        "18446744073709551616",
+        "9223372036854775808",
+        "1099511627777",
+        "\"11\"",
+        "true",
+        "null",
+        "{}",
+        "[]",
+        "[11]",
+        "NaN",
+        "\"\"",
+        "-0.0",
+    ] {
         let facts = usage(&format!(r#"{{"prompt_tokens":{lie},"completion_tokens":7}}"#));
         assert_eq!(facts.input, None, "{lie}");
         if lie != "NaN" {
@@ -243,10 +261,9 @@ fn a_count_that_is_none_is_unknown() {
 
 #[test]
 fn a_class_that_does_not_fit_into_its_total_is_unknown() {
-    let facts = usage(
-        r#"{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":11,"audio_tokens":10},
-            "completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":3}}"#,
-    );
+    let input = r#""prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":11,"audio_tokens":10}"#;
+    let output = r#""completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":3}"#;
+    let facts = usage(&format!("{{{input},{output}}}"));
     assert_eq!((facts.input, facts.cached_input, facts.input_audio), (Some(10), None, Some(10)));
     assert_eq!((facts.output, facts.reasoning, facts.output_audio), (Some(5), Some(3), None));
 }

@@ -19,6 +19,7 @@ mod keys;
 mod leaks;
 mod ledger;
 mod link;
+mod metering;
 mod nodes;
 mod passthrough;
 mod processes;

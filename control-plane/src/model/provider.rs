@@ -8,7 +8,8 @@ use super::context::Context;
 use super::error::{Error, Violation};
 use super::resource::{Noun, Warning};
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_texts, refuse_unenforced, yes,
+    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_texts,
+    refuse_unenforced, yes,
 };
 use super::template::Template;
 use super::upstream::{self, Credential, CredentialInput, Upstream};

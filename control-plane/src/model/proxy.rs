@@ -8,7 +8,8 @@ use super::error::{Error, Violation};
 use super::key_location::KeyLocation;
 use super::resource::Noun;
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_texts, refuse_unenforced, yes,
+    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_texts,
+    refuse_unenforced, yes,
 };
 
 /// What an author says about a proxy.

@@ -61,7 +61,9 @@ pub fn asking(body: &[u8], unless: &[Box<str>]) -> Option<Change> {
     }
     let behind = options.start + 1;
     match asked {
-        Some(value) if matches!(&body[value.clone()], b"false" | b"null") => Some(Change { goes: value, comes: b"true" }),
+        Some(value) if matches!(&body[value.clone()], b"false" | b"null") => {
+            Some(Change { goes: value, comes: b"true" })
+        }
         Some(_) => None,
         None if empty => Some(Change { goes: behind..behind, comes: br#""include_usage":true"# }),
         None => Some(Change { goes: behind..behind, comes: br#""include_usage":true,"# }),
@@ -155,7 +157,8 @@ fn value(body: &[u8], at: usize) -> Option<usize> {
         b'{' | b'[' => {
             let (mut at, mut depth) = (at, 0_usize);
             loop {
-                at += memchr::memchr3(b'"', b'{', b'[', &body[at..]).map_or(body.len() - at, |index| index)
+                at += memchr::memchr3(b'"', b'{', b'[', &body[at..])
+                    .map_or(body.len() - at, |index| index)
                     .min(memchr::memchr2(b'}', b']', &body[at..]).unwrap_or(body.len() - at));
                 match body.get(at)? {
                     b'"' => at = text(body, at)?,
@@ -316,10 +319,7 @@ mod tests {
                 " {\n \"a\": [\"}\\\"\", {\"stream\": false}], \"stream\" : true , \"z\": 1.5e-3 \n} ",
                 " {\n \"a\": [\"}\\\"\", {\"stream\": false}], \"stream\" : true , \"z\": 1.5e-3,\"stream_options\":{\"include_usage\":true} \n} ",
             ),
-            (
-                r#"{"stream_options":{},"stream":true}"#,
-                r#"{"stream_options":{"include_usage":true},"stream":true}"#,
-            ),
+            (r#"{"stream_options":{},"stream":true}"#, r#"{"stream_options":{"include_usage":true},"stream":true}"#),
             (
                 r#"{"stream_options": {"include_obfuscation":false},"stream":true}"#,
                 r#"{"stream_options": {"include_usage":true,"include_obfuscation":false},"stream":true}"#,
@@ -344,12 +344,26 @@ mod tests {
     #[test]
     fn what_is_no_stream_or_not_clear_is_left_alone() {
         for body in [
-            "", "{}", "[]", "{", r#"{"stream":false}"#, r#"{"stream":"true"}"#, r#"{"stream":true"#, r#"{"stream":true,}"#,
+            "",
+            "{}",
+            "[]",
+            "{",
+            r#"{"stream":false}"#,
+            r#"{"stream":"true"}"#,
+            r#"{"stream":true"#,
+            r#"{"stream":true,}"#,
             r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
-            r#"{"stream":true,"stream_options":[]}"#, r#"{"stream":true,"stream_options":7}"#,
-            r#"{"stream":true,"stream":true}"#, r#"{"stream":true,"stream_options":{},"stream_options":{}}"#,
-            r#"{"stream":true,"data_sources":[{}]}"#, r#"{"stream":true "a":1}"#, r#"{"a":{"stream":true}}"#, "{\"a",
-            "{\"a\\", r#"{"a":["#, r#"{"stream":true,"stream_options":{"include_usage":1}}"#,
+            r#"{"stream":true,"stream_options":[]}"#,
+            r#"{"stream":true,"stream_options":7}"#,
+            r#"{"stream":true,"stream":true}"#,
+            r#"{"stream":true,"stream_options":{},"stream_options":{}}"#,
+            r#"{"stream":true,"data_sources":[{}]}"#,
+            r#"{"stream":true "a":1}"#,
+            r#"{"a":{"stream":true}}"#,
+            "{\"a",
+            "{\"a\\",
+            r#"{"a":["#,
+            r#"{"stream":true,"stream_options":{"include_usage":1}}"#,
         ] {
             assert_eq!(asked(body), None, "{body}");
         }
@@ -370,14 +384,17 @@ mod tests {
     #[test]
     fn the_report_is_taken_out_however_the_stream_is_cut() {
         let first = "data: {\"choices\":[],\"usage\":null,\"prompt_filter_results\":[]}\n\n: hello\n\n";
-        let second = "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"choices\\\":[] \\n\\n\"}}],\"usage\":{\"a\":1}}\r\n\r\n";
+        let second =
+            "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"choices\\\":[] \\n\\n\"}}],\"usage\":{\"a\":1}}\r\n\r\n";
         let done = "data: [DONE]\n\n";
         for (stream, expected) in [
             ([first, second, USAGE, done].concat(), [first, second, done].concat()),
             ([second, USAGE].concat(), second.to_owned()),
             ([USAGE, USAGE, second].concat(), second.to_owned()),
-            ([first, "data: {\"usage\":{}}\n\ndata: x\n\n", done, "data: {\"cho"].concat(),
-             [first, "data: {\"usage\":{}}\n\ndata: x\n\n", done, "data: {\"cho"].concat()),
+            (
+                [first, "data: {\"usage\":{}}\n\ndata: x\n\n", done, "data: {\"cho"].concat(),
+                [first, "data: {\"usage\":{}}\n\ndata: x\n\n", done, "data: {\"cho"].concat(),
+            ),
         ] {
             for piece in 1..=stream.len() {
                 assert_eq!(veiled(&stream, piece), expected, "pieces of {piece}");

@@ -476,7 +476,7 @@ mod tests {
         let document = r#"[{"a":1},
             {"a":2} , [], {"a":{"b":1}}]"#;
         for piece in 1..document.len() {
-            assert_eq!(scan(&["/a"], document, piece), ["0=1", "end", "0=2", "end", "end", "end"]);
+            assert_eq!(scan(&["/a"], document, piece), ["0=1", "end", "0=2", "end", "end", "0 nested", "end"]);
         }
         assert!(scan(&["/a"], "[]", 1).is_empty());
     }
@@ -540,6 +540,6 @@ mod tests {
         let deep = format!("{{\"a\":{}1{},\"n\":2}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(scan(&["/n"], &deep, 4096), ["0=2", "end"]);
         let long = format!("{{\"n\":\"{}\",\"m\":1}}", "x".repeat(100_000));
-        assert_eq!(scan(&["/n", "/m"], &long, 1000), ["1=1", "end"]);
+        assert_eq!(scan(&["/n", "/m"], &long, 1000), ["0 odd", "1=1", "end"]);
     }
 }

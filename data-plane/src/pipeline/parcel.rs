@@ -96,9 +96,9 @@ impl Parcel {
 
     /// Whether no attempt has hold of it.
     pub(super) fn is_at_home(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| {
-            body.whole.is_some() || body.home.as_ref().is_some_and(|home| home.is_occupied())
-        })
+        self.body
+            .as_ref()
+            .is_none_or(|body| body.whole.is_some() || body.home.as_ref().is_some_and(|home| home.is_occupied()))
     }
 
     /// Whether the client has sent all of it.
