@@ -216,6 +216,13 @@ fn record_from_wire(record: UsageRecord) -> Option<Record> {
         method,
         path,
         revision,
+        input_audio_tokens,
+        output_audio_tokens,
+        estimated,
+        first_token_us,
+        finish_reason,
+        tool_calls,
+        error_type,
         // Not kept yet.
         cost_nanos: _,
         price_version: _,
@@ -263,6 +270,13 @@ fn record_from_wire(record: UsageRecord) -> Option<Record> {
         denial: denial.map(denial_from_wire),
         attempts: attempts.into_iter().take(ATTEMPTS).filter_map(attempt_from_wire).collect(),
         unsettled,
+        input_audio_tokens: input_audio_tokens.map(number),
+        output_audio_tokens: output_audio_tokens.map(number),
+        estimated,
+        first_token_us: first_token_us.map(number),
+        finish_reason: text(&finish_reason),
+        tool_calls: tool_calls.map(number),
+        error_type: text(&error_type),
     })
 }
 

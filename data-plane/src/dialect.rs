@@ -1,6 +1,7 @@
 //! Vendor formats: bytes in, facts out. No IO, no clock, no configuration types; what differs between vendors of one
 //! dialect arrives as data (a [`facts::Plan`]).
 
+pub mod ask;
 pub mod aws;
 pub mod facts;
 pub mod pointer;

@@ -9,6 +9,7 @@ mod authenticate;
 mod bill;
 mod clock;
 mod dispatch;
+mod estimate;
 mod frames;
 mod guard;
 mod handshake;
@@ -23,6 +24,7 @@ mod route;
 mod start;
 mod tunnel;
 mod upload;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,4 +1,5 @@
-//! What answers tell, vendor by vendor: one recorded answer each, streaming and not, read whole and in any pieces.
+//! What answers tell, vendor by vendor: recorded answers of every operation, streaming and not, read whole and in any
+//! pieces by the data of the built-in templates.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,108 +8,115 @@ use std::fmt::Write as _;
 use data_plane::dialect::facts::{Facts, Framing, Observer, Places, Plan, Shape};
 use proptest::prelude::*;
 
-/// As the built-in templates say it.
-struct Vendor {
-    model: &'static [&'static str],
-    input: &'static [&'static str],
-    output: &'static [&'static str],
-    cached_input: &'static [&'static str],
-    cache_write: &'static [&'static str],
-    reasoning: &'static [&'static str],
-    input_excludes_cached: bool,
-    output_excludes_reasoning: bool,
-    framing: Framing,
+const HOME: &str = env!("CARGO_MANIFEST_DIR");
+
+/// As a built-in template says it.
+fn plan(template: &str) -> Plan {
+    let text = std::fs::read_to_string(format!("{HOME}/../control-plane/templates/{template}.toml")).unwrap();
+    let template: toml::Value = toml::from_str(&text).unwrap();
+    let texts = |part: &str, name: &str| -> Vec<String> {
+        let list = template.get(part).and_then(|part| part.get(name)).and_then(toml::Value::as_array);
+        list.into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let list = |name: &str| texts("usage", name);
+    let flag = |name: &str| template["usage"].get(name).and_then(toml::Value::as_bool).unwrap_or_default();
+    let mut plan = Plan::new(&Places {
+        model: &texts("model", "responseBody"),
+        input: &list("input"),
+        further_input: &list("furtherInput"),
+        output: &list("output"),
+        cached_input: &list("cachedInput"),
+        cache_write: &list("cacheWrite"),
+        reasoning: &list("reasoning"),
+        input_audio: &list("inputAudio"),
+        cached_audio: &list("cachedAudio"),
+        output_audio: &list("outputAudio"),
+        finish_reason: &list("finishReason"),
+        tool_calls: &list("toolCalls"),
+        error_type: &list("errorType"),
+        text: &list("text"),
+        payload: &list("payload"),
+    })
+    .unwrap();
+    plan.input_excludes_cached = flag("inputExcludesCached");
+    plan.output_excludes_reasoning = flag("outputExcludesReasoning");
+    plan.unfinished = list("unfinished").into_iter().map(Into::into).collect();
+    if template["usage"]["framing"].as_str() == Some("aws-event-stream") {
+        plan.framing = Framing::AwsEventStream;
+    }
+    plan
 }
 
-const NOTHING: Vendor = Vendor {
-    model: &[],
-    input: &[],
-    output: &[],
-    cached_input: &[],
-    cache_write: &[],
-    reasoning: &[],
-    input_excludes_cached: false,
-    output_excludes_reasoning: false,
-    framing: Framing::ServerSentEvents,
-};
+/// A recorded answer; its file's name begins with the vendor's and ends with how it comes.
+struct Recorded {
+    name: String,
+    plan: Plan,
+    way: Way,
+    bytes: Vec<u8>,
+}
 
-const OPENAI: Vendor = Vendor {
-    model: &["/model", "/response/model"],
-    input: &["/usage/prompt_tokens", "/usage/input_tokens", "/response/usage/input_tokens"],
-    output: &["/usage/completion_tokens", "/usage/output_tokens", "/response/usage/output_tokens"],
-    cached_input: &[
-        "/usage/prompt_tokens_details/cached_tokens",
-        "/usage/input_tokens_details/cached_tokens",
-        "/response/usage/input_tokens_details/cached_tokens",
-    ],
-    reasoning: &[
-        "/usage/completion_tokens_details/reasoning_tokens",
-        "/usage/output_tokens_details/reasoning_tokens",
-        "/response/usage/output_tokens_details/reasoning_tokens",
-    ],
-    ..NOTHING
-};
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Body(Shape),
+    /// Of a socket, one each line.
+    Messages,
+}
 
-const ANTHROPIC: Vendor = Vendor {
-    model: &["/model", "/message/model"],
-    input: &["/usage/input_tokens", "/message/usage/input_tokens"],
-    output: &["/usage/output_tokens", "/message/usage/output_tokens"],
-    cached_input: &["/usage/cache_read_input_tokens", "/message/usage/cache_read_input_tokens"],
-    cache_write: &["/usage/cache_creation_input_tokens", "/message/usage/cache_creation_input_tokens"],
-    input_excludes_cached: true,
-    ..NOTHING
-};
-
-const GEMINI: Vendor = Vendor {
-    model: &["/modelVersion"],
-    input: &["/usageMetadata/promptTokenCount"],
-    output: &["/usageMetadata/candidatesTokenCount"],
-    cached_input: &["/usageMetadata/cachedContentTokenCount"],
-    reasoning: &["/usageMetadata/thoughtsTokenCount"],
-    output_excludes_reasoning: true,
-    ..NOTHING
-};
-
-const MISTRAL: Vendor =
-    Vendor { model: &["/model"], input: &["/usage/prompt_tokens"], output: &["/usage/completion_tokens"], ..NOTHING };
-
-const BEDROCK: Vendor = Vendor {
-    input: &["/usage/inputTokens"],
-    output: &["/usage/outputTokens"],
-    framing: Framing::AwsEventStream,
-    ..NOTHING
-};
-
-impl Vendor {
-    fn plan(&self) -> Plan {
-        let list = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let mut plan = Plan::new(&Places {
-            model: &list(self.model),
-            input: &list(self.input),
-            output: &list(self.output),
-            cached_input: &list(self.cached_input),
-            cache_write: &list(self.cache_write),
-            reasoning: &list(self.reasoning),
-        })
-        .unwrap();
-        plan.input_excludes_cached = self.input_excludes_cached;
-        plan.output_excludes_reasoning = self.output_excludes_reasoning;
-        plan.framing = self.framing;
-        plan
+impl Recorded {
+    fn read(file: &str) -> Self {
+        let (name, ending) = file.rsplit_once('.').unwrap();
+        let template = match name.split('_').next().unwrap() {
+            "azure" => "azure-openai",
+            "bedrock" => "aws-bedrock",
+            vendor => vendor,
+        };
+        let bytes = std::fs::read(format!("{HOME}/tests/golden/answers/{file}")).unwrap();
+        let (way, bytes) = match ending {
+            "json" => (Way::Body(Shape::Document), bytes),
+            "sse" => (Way::Body(Shape::Events), bytes),
+            "frames" => (Way::Body(Shape::Events), frames(std::str::from_utf8(&bytes).unwrap().lines())),
+            "messages" => (Way::Messages, bytes),
+            other => panic!("an answer that ends in {other}"),
+        };
+        Self { name: file.to_owned(), plan: plan(template), way, bytes }
     }
 
-    fn read<'a>(&self, shape: Shape, pieces: impl IntoIterator<Item = &'a [u8]>) -> Facts {
-        let plan = self.plan();
-        let mut observer = Observer::new(&plan, shape);
+    fn all() -> Vec<Self> {
+        let files = std::fs::read_dir(format!("{HOME}/tests/golden/answers")).unwrap();
+        let mut files: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        files.iter().map(|file| Self::read(file)).collect()
+    }
+
+    /// Facts and bytes of text, of the answer in these pieces.
+    fn facts<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Facts, u64) {
+        let plan = &self.plan;
+        let Way::Body(shape) = self.way else {
+            let mut observer = Observer::of_messages(plan);
+            for piece in pieces {
+                for part in piece.split_inclusive(|byte| *byte == b'\n') {
+                    observer.feed(plan, part);
+                    if part.ends_with(b"\n") {
+                        observer.next_message(plan);
+                    }
+                }
+            }
+            return (observer.facts(plan), observer.text());
+        };
+        let mut observer = Observer::new(plan, shape);
         for piece in pieces {
-            observer.feed(&plan, piece);
+            observer.feed(plan, piece);
         }
-        observer.facts(&plan)
+        (observer.facts(plan), observer.text())
+    }
+
+    fn whole(&self) -> (Facts, u64) {
+        self.facts([self.bytes.as_slice()])
     }
 }
 
 /// Bedrock's framing around each payload; checksums are not looked at.
-fn frames(payloads: &[&str]) -> Vec<u8> {
+fn frames<'a>(payloads: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for payload in payloads {
         let total = u32::try_from(16 + 7 + payload.len()).unwrap();
@@ -122,50 +130,12 @@ fn frames(payloads: &[&str]) -> Vec<u8> {
     bytes
 }
 
-fn recorded() -> Vec<(&'static str, Vendor, Shape, Vec<u8>)> {
-    let file =
-        |name: &str| std::fs::read(format!("{}/tests/golden/answers/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    vec![
-        ("openai chat", OPENAI, Shape::Document, file("openai_chat.json")),
-        ("openai chat stream", OPENAI, Shape::Events, file("openai_chat.sse")),
-        ("openai chat stream without usage", OPENAI, Shape::Events, file("openai_chat_unasked.sse")),
-        ("openai responses", OPENAI, Shape::Document, file("openai_responses.json")),
-        ("openai responses stream", OPENAI, Shape::Events, file("openai_responses.sse")),
-        ("openai embeddings", OPENAI, Shape::Document, file("openai_embeddings.json")),
-        ("openai error", OPENAI, Shape::Document, file("openai_error.json")),
-        ("azure chat stream", OPENAI, Shape::Events, file("azure_chat.sse")),
-        ("anthropic messages", ANTHROPIC, Shape::Document, file("anthropic_messages.json")),
-        ("anthropic messages stream", ANTHROPIC, Shape::Events, file("anthropic_messages.sse")),
-        ("gemini generate", GEMINI, Shape::Document, file("gemini_generate.json")),
-        ("gemini generate stream", GEMINI, Shape::Events, file("gemini_generate.sse")),
-        ("gemini generate list", GEMINI, Shape::Document, file("gemini_generate_list.json")),
-        ("mistral chat", MISTRAL, Shape::Document, file("mistral_chat.json")),
-        ("mistral chat stream", MISTRAL, Shape::Events, file("mistral_chat.sse")),
-        (
-            "bedrock converse",
-            BEDROCK,
-            Shape::Document,
-            br#"{"output":{"message":{}},"usage":{"inputTokens":7,"outputTokens":8,"totalTokens":15}}"#.to_vec(),
-        ),
-        (
-            "bedrock converse stream",
-            BEDROCK,
-            Shape::Events,
-            frames(&[
-                r#"{"role":"assistant"}"#,
-                r#"{"delta":{"text":"hi"}}"#,
-                r#"{"metrics":{"latencyMs":5},"usage":{"inputTokens":7,"outputTokens":8,"totalTokens":15}}"#,
-            ]),
-        ),
-    ]
-}
-
 #[test]
 fn recorded_answers_give_their_facts() {
     let mut found = String::new();
-    for (name, vendor, shape, bytes) in recorded() {
-        let facts = vendor.read(shape, [bytes.as_slice()]);
-        writeln!(found, "{name}: {facts:?}").unwrap();
+    for recorded in Recorded::all() {
+        let (facts, text) = recorded.whole();
+        writeln!(found, "{}: {facts:#?}, {text} bytes of text\n", recorded.name).unwrap();
     }
     insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("facts", found);
@@ -174,21 +144,41 @@ fn recorded_answers_give_their_facts() {
 
 #[test]
 fn a_stream_and_its_single_document_twin_give_the_same_facts() {
-    let of = |wanted: &str| {
-        let (_, vendor, shape, bytes) = recorded().into_iter().find(|(name, ..)| *name == wanted).unwrap();
-        vendor.read(shape, [bytes.as_slice()])
-    };
-    for (stream, twin) in [
-        ("openai chat stream", "openai chat"),
-        ("openai responses stream", "openai responses"),
-        ("anthropic messages stream", "anthropic messages"),
-        ("gemini generate stream", "gemini generate"),
-        ("gemini generate list", "gemini generate"),
-        ("mistral chat stream", "mistral chat"),
-        ("bedrock converse stream", "bedrock converse"),
-    ] {
-        assert_eq!(of(stream), of(twin), "{stream}");
-        assert!(of(stream).input.is_some() && of(stream).output.is_some(), "{stream}");
+    let mut pairs = 0;
+    for stream in Recorded::all() {
+        let Some(name) = stream.name.strip_suffix(".sse").or_else(|| stream.name.strip_suffix(".frames")) else {
+            continue;
+        };
+        if !std::fs::exists(format!("{HOME}/tests/golden/answers/{name}.json")).unwrap() {
+            continue;
+        }
+        let twin = Recorded::read(&format!("{name}.json"));
+        assert_eq!(stream.whole().0, twin.whole().0, "{name}");
+        assert!(twin.whole().0.input.is_some() && twin.whole().0.output.is_some(), "{name}");
+        pairs += 1;
+    }
+    assert_eq!(Recorded::read("gemini_generate_list.json").whole().0, Recorded::read("gemini_generate.json").whole().0);
+    assert!(pairs >= 14, "{pairs}");
+}
+
+#[test]
+fn any_two_pieces_give_the_same_facts() {
+    for recorded in Recorded::all() {
+        let whole = recorded.whole();
+        for cut in 0..=recorded.bytes.len() {
+            let (first, second) = recorded.bytes.split_at(cut);
+            assert_eq!(recorded.facts([first, second]), whole, "{} cut at {cut}", recorded.name);
+        }
+    }
+}
+
+#[test]
+fn pieces_of_any_size_give_the_same_facts() {
+    for recorded in Recorded::all() {
+        let whole = recorded.whole();
+        for size in [1, 2, 3, 4, 5, 7, 16, 61] {
+            assert_eq!(recorded.facts(recorded.bytes.chunks(size)), whole, "{} by {size}", recorded.name);
+        }
     }
 }
 
@@ -197,14 +187,14 @@ proptest! {
 
     #[test]
     fn any_pieces_give_the_same_facts(cuts in proptest::collection::vec(0.0..1.0_f64, 0..12)) {
-        for (name, vendor, shape, bytes) in recorded() {
-            let whole = vendor.read(shape, [bytes.as_slice()]);
+        for recorded in Recorded::all() {
+            let bytes = &recorded.bytes;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
             let mut places: Vec<usize> = cuts.iter().map(|cut| (cut * bytes.len() as f64) as usize).collect();
             places.extend([0, bytes.len()]);
             places.sort_unstable();
             let pieces = places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
-            prop_assert_eq!(vendor.read(shape, pieces), whole, "{}", name);
+            prop_assert_eq!(recorded.facts(pieces), recorded.whole(), "{}", &recorded.name);
         }
     }
 
@@ -213,16 +203,124 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1..40_usize
     ) {
         for shape in [Shape::Document, Shape::Events, Shape::Opaque] {
-            for vendor in [OPENAI, BEDROCK] {
-                prop_assert_eq!(vendor.read(shape, bytes.chunks(piece)), Facts::default());
+            for template in ["openai", "aws-bedrock"] {
+                let recorded = Recorded {
+                    name: String::new(), plan: plan(template), way: Way::Body(shape), bytes: bytes.clone(),
+                };
+                prop_assert_eq!(recorded.facts(bytes.chunks(piece)), (Facts::default(), 0));
+            }
+        }
+    }
+}
+
+/// An `OpenAI` stream of one event with this usage.
+fn usage(usage: &str) -> Facts {
+    let of = |bytes: String, shape| {
+        let recorded =
+            Recorded { name: String::new(), plan: plan("openai"), way: Way::Body(shape), bytes: bytes.into() };
+        recorded.whole().0
+    };
+    let document = format!(r#"{{"model":"m","usage":{usage}}}"#);
+    let facts = of(document.clone(), Shape::Document);
+    assert_eq!(of(format!("data: {document}\n\n"), Shape::Events), facts, "{usage}");
+    facts
+}
+
+#[test]
+fn a_count_that_is_none_is_unknown() {
+    for lie in [
+        "-5",
+        "1e30",
+        "1e3",
+        "1.5",
+        "18446744073709551616",
+        "9223372036854775808",
+        "1099511627777",
+        "\"11\"",
+        "true",
+        "null",
+        "{}",
+        "[]",
+        "[11]",
+        "NaN",
+        "\"\"",
+        "-0.0",
+    ] {
+        let facts = usage(&format!(r#"{{"prompt_tokens":{lie},"completion_tokens":7}}"#));
+        assert_eq!(facts.input, None, "{lie}");
+        if lie != "NaN" {
+            assert_eq!(facts.output, Some(7), "{lie}");
+        }
+    }
+    assert_eq!(usage(r#"{"prompt_tokens":11.0,"completion_tokens":0}"#).input, Some(11));
+    assert_eq!(usage(r#"{"prompt_tokens":11.0,"completion_tokens":0}"#).output, Some(0));
+    for nothing in ["null", "{}", "[]", "7", "\"no\""] {
+        assert_eq!((usage(nothing).input, usage(nothing).output), (None, None), "{nothing}");
+    }
+}
+
+#[test]
+fn a_class_that_does_not_fit_into_its_total_is_unknown() {
+    let input = r#""prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":11,"audio_tokens":10}"#;
+    let output = r#""completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":3}"#;
+    let facts = usage(&format!("{{{input},{output}}}"));
+    assert_eq!((facts.input, facts.cached_input, facts.input_audio), (Some(10), None, Some(10)));
+    assert_eq!((facts.output, facts.reasoning, facts.output_audio), (Some(5), Some(3), None));
+}
+
+#[test]
+fn the_last_word_counts_even_if_it_is_a_lie() {
+    let said = |counts: &[&str]| {
+        let events = counts.iter().map(|count| {
+            format!("data: {{\"usageMetadata\":{{\"promptTokenCount\":5,\"candidatesTokenCount\":{count}}}}}\n\n")
+        });
+        let bytes = events.collect::<String>().into_bytes();
+        Recorded { name: String::new(), plan: plan("gemini"), way: Way::Body(Shape::Events), bytes }.whole().0.output
+    };
+    assert_eq!(said(&["1", "9"]), Some(9));
+    assert_eq!(said(&["9", "1"]), Some(1));
+    assert_eq!(said(&["9", "null"]), Some(9));
+    assert_eq!(said(&["9", "-1"]), None);
+    assert_eq!(said(&["-1", "9"]), Some(9));
+}
+
+#[test]
+fn half_an_event_at_the_end_does_not_count() {
+    let recorded = Recorded::read("openai_chat.sse");
+    let text = String::from_utf8(recorded.bytes.clone()).unwrap();
+    let end = text.find(r#","completion_tokens":310"#).unwrap();
+    let (facts, text) = recorded.facts([&recorded.bytes[..end]]);
+    assert_eq!((facts.input, facts.output), (None, None));
+    assert_eq!(facts.finish_reason.as_deref(), Some("stop"));
+    assert!(text > 0 && facts.model.is_some());
+}
+
+#[test]
+fn bytes_that_are_no_text_disturb_nothing_around_them() {
+    let (before, after) = (br#"{"choices":[{"message":{"content":""#, br#""},"finish_reason":"stop"}],"model":"#);
+    let usage = br#","usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    // Cut letters, letters that do not exist, a lone continuation.
+    for odd in [&b"\xe2\x82"[..], b"\xff\xfe", b"\x80", b"\xf0\x9f\x98", b"\xed\xa0\x80"] {
+        for model in [&b"\"m\""[..], b"\"\xff\""] {
+            let bytes = [before, odd, after, model, usage].concat();
+            let recorded =
+                Recorded { name: String::new(), plan: plan("openai"), way: Way::Body(Shape::Document), bytes };
+            for size in [1, 2, 3, 1000] {
+                let (facts, text) = recorded.facts(recorded.bytes.chunks(size));
+                assert_eq!((facts.input, facts.output, text), (Some(1), Some(2), odd.len() as u64));
+                assert_eq!(facts.finish_reason.as_deref(), Some("stop"));
+                assert_eq!(facts.model.as_deref(), (model == b"\"m\"").then_some("m"));
             }
         }
     }
 }
 
 #[test]
-fn single_bytes_give_the_same_facts() {
-    for (name, vendor, shape, bytes) in recorded() {
-        assert_eq!(vendor.read(shape, bytes.chunks(1)), vendor.read(shape, [bytes.as_slice()]), "{name}");
+fn the_first_ending_in_the_alphabet_stands_for_several() {
+    for order in [["stop", "length"], ["length", "stop"]] {
+        let [first, second] = order;
+        let bytes = format!(r#"{{"choices":[{{"finish_reason":"{first}"}},{{"finish_reason":"{second}"}}]}}"#).into();
+        let recorded = Recorded { name: String::new(), plan: plan("openai"), way: Way::Body(Shape::Document), bytes };
+        assert_eq!(recorded.whole().0.finish_reason.as_deref(), Some("length"));
     }
 }

@@ -20,6 +20,7 @@ mod keys;
 mod leaks;
 mod ledger;
 mod link;
+mod metering;
 mod nodes;
 mod passthrough;
 mod processes;

@@ -22,7 +22,7 @@ async fn the_head_goes_out_before_the_first_piece_and_each_piece_before_the_next
     for vendor in Vendor::ALL {
         let (upstream, provider, key) = a_provider(&stack, vendor).await;
         let gates: Vec<Gate> = (0..3).map(|_| Gate::new()).collect();
-        let events = vendor.chat_events(true);
+        let events = vendor.chat_events(false);
         let answer = events[..3]
             .iter()
             .zip(&gates)
@@ -50,7 +50,7 @@ async fn an_event_cut_into_single_bytes_arrives_whole() {
     let stack = Stack::sqlite().await;
     for vendor in Vendor::ALL {
         let (upstream, provider, key) = a_provider(&stack, vendor).await;
-        let whole = vendor.chat_events(true).concat();
+        let whole = vendor.chat_events(false).concat();
         upstream.next(whole.bytes().fold(Answer::stream(), |answer, byte| answer.piece(vec![byte])));
         let reply = stack.send(&provider.chat(true).key(&key.secret)).await;
         assert_eq!(reply.text(), whole, "{vendor:?}");
@@ -93,7 +93,7 @@ async fn a_vendor_that_dies_in_mid_stream_is_an_error_event_and_never_a_clean_en
     let stack = Stack::sqlite().await;
     for vendor in Vendor::ALL {
         let (upstream, provider, key) = a_provider(&stack, vendor).await;
-        let events = vendor.chat_events(true);
+        let events = vendor.chat_events(false);
         for broken in
             [Answer::stream().piece(events[0].clone()).cut(), Answer::stream().piece(events[0].clone()).reset()]
         {

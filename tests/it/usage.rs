@@ -17,11 +17,7 @@ async fn every_vendors_tokens_are_counted_whole_and_streamed() {
             let upstream = Upstream::start(vendor).await;
             let (provider, key) = a_provider(&stack, vendor.name(), &upstream, json!({})).await;
             for streamed in [false, true] {
-                let mut body = vendor.chat_body(streamed);
-                // OpenAI counts a stream's tokens only for those who ask.
-                if streamed && vendor == Vendor::OpenAi {
-                    body["stream_options"] = json!({"include_usage": true});
-                }
+                let body = vendor.chat_body(streamed);
                 let call = provider.call("POST", vendor.chat_path(streamed)).header("anthropic-version", "2023-06-01");
                 let reply = stack.send(&call.json(&body).key(&key.secret)).await;
                 assert_eq!(reply.status(), 200, "{vendor:?}: {}", reply.text());
@@ -40,6 +36,22 @@ async fn every_vendors_tokens_are_counted_whole_and_streamed() {
                 assert_eq!(row["inputTokens"], tokens(Vendor::INPUT_TOKENS), "{what}");
                 assert_eq!(row["outputTokens"], tokens(Vendor::OUTPUT_TOKENS), "{what}");
                 assert!(row["durationMs"].is_number() && row["firstByteMs"].is_number(), "{what}");
+                assert_eq!(row["firstTokenMs"].is_number(), streamed, "{what}");
+                let reason = match vendor {
+                    Vendor::Anthropic => "end_turn",
+                    Vendor::Gemini => "STOP",
+                    Vendor::OpenAi | Vendor::Mistral | Vendor::Azure => "stop",
+                };
+                assert_eq!((&row["finishReason"], &row["toolCalls"]), (&json!(reason), &json!(0)), "{what}");
+                assert_eq!((&row["estimated"], &row["errorType"]), (&json!(false), &Value::Null), "{what}");
+                let classes = ["cachedInputTokens", "cacheWriteTokens", "reasoningTokens"].map(|class| &row[class]);
+                let expected = match vendor {
+                    Vendor::OpenAi | Vendor::Azure if known => [json!(3), Value::Null, json!(2)],
+                    Vendor::Anthropic => [json!(4), json!(2), Value::Null],
+                    Vendor::Gemini => [json!(3), Value::Null, json!(2)],
+                    Vendor::OpenAi | Vendor::Azure | Vendor::Mistral => [Value::Null, Value::Null, Value::Null],
+                };
+                assert_eq!(classes, expected.each_ref(), "{what}");
             }
         }
         stack.shutdown().await;

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::{Error, Violation};
 use super::resource::{Noun, Warning};
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_body, check_texts,
+    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_body, check_texts,
     refuse_unenforced, yes,
 };
 use super::template::Template;
@@ -51,6 +51,9 @@ pub struct ProviderSpec<C = Credential> {
     /// What the vendor may do to its answers.
     #[serde(default)]
     pub compression: Compression,
+    /// How tokens are counted.
+    #[serde(default)]
+    pub usage: UsageReading,
     /// Not enforced yet: the default only.
     #[serde(default)]
     pub access_control: AccessControl,
@@ -117,6 +120,7 @@ impl ProviderInput {
             disabled,
             realtime,
             compression,
+            usage,
             access_control,
             models,
             limits,
@@ -135,6 +139,7 @@ impl ProviderInput {
             disabled,
             realtime,
             compression,
+            usage,
             access_control,
             models,
             limits,

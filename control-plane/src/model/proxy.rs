@@ -8,7 +8,7 @@ use super::error::{Error, Violation};
 use super::key_location::KeyLocation;
 use super::resource::Noun;
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_body, check_texts,
+    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_body, check_texts,
     refuse_unenforced, yes,
 };
 
@@ -53,6 +53,9 @@ pub struct ProxySpec {
     /// What the vendor may do to its answers.
     #[serde(default)]
     pub compression: Compression,
+    /// How tokens are counted.
+    #[serde(default)]
+    pub usage: UsageReading,
     /// Not enforced yet: the default only.
     #[serde(default)]
     pub access_control: AccessControl,

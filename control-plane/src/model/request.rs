@@ -34,14 +34,36 @@ pub struct RequestEntry {
     pub requested_model: Option<String>,
     /// As the answer named it.
     pub served_model: Option<String>,
-    /// All input tokens.
+    /// All input tokens, cached and cache-write tokens included.
     pub input_tokens: Option<i64>,
-    /// All output tokens.
+    /// All output tokens, reasoning included.
     pub output_tokens: Option<i64>,
+    /// Of the input, read from the vendor's cache. This and the classes below are disjoint parts of their totals.
+    pub cached_input_tokens: Option<i64>,
+    /// Of the input, written to the vendor's cache.
+    pub cache_write_tokens: Option<i64>,
+    /// Of the output, spent on reasoning.
+    pub reasoning_tokens: Option<i64>,
+    /// Of the input, sound that did not come from a cache.
+    pub input_audio_tokens: Option<i64>,
+    /// Of the output, sound.
+    pub output_audio_tokens: Option<i64>,
+    /// The answer was cut short before the vendor had counted: tokens were worked out from what had passed.
+    pub estimated: bool,
+    /// Output tokens by the second: of a stream from its first token on, else of the whole request.
+    pub tokens_per_second: Option<f64>,
+    /// Why the answer ended, in the vendor's word.
+    pub finish_reason: Option<String>,
+    /// How many tools the answer calls.
+    pub tool_calls: Option<i64>,
+    /// The vendor's class of an error.
+    pub error_type: Option<String>,
     /// To the last byte.
     pub duration_ms: i64,
     /// To the head of the vendor's answer.
     pub first_byte_ms: Option<i64>,
+    /// To the first piece of a stream with text in it.
+    pub first_token_ms: Option<i64>,
     /// The answer was an event stream.
     pub streamed: bool,
     /// After the context, without the query.
@@ -164,6 +186,13 @@ mod tests {
             cached_input_tokens: None,
             cache_write_tokens: None,
             reasoning_tokens: None,
+            input_audio_tokens: None,
+            output_audio_tokens: None,
+            estimated: false,
+            finish_reason: None,
+            tool_calls: None,
+            error_type: None,
+            first_token_us: None,
             duration_us: 0,
             first_byte_us: None,
             streamed: false,

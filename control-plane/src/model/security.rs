@@ -116,6 +116,22 @@ pub enum Compression {
     PassThrough,
 }
 
+/// How tokens are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UsageReading {
+    /// A stream that carries usage only when asked is asked for it where the client does not, and what comes of it is
+    /// hidden from the client. False: such streams have no token counts.
+    #[serde(default = "yes")]
+    pub ask: bool,
+}
+
+impl Default for UsageReading {
+    fn default() -> Self {
+        Self { ask: true }
+    }
+}
+
 /// What is allowed unless it is said otherwise.
 pub(super) const fn yes() -> bool {
     true

@@ -47,6 +47,9 @@ pub struct TemplateSpec {
     /// Where the vendor speaks WebSocket; null: nowhere.
     #[serde(default)]
     pub realtime: Option<RealtimeLocations>,
+    /// Which streams carry usage only when asked; null: none are asked on a client's behalf.
+    #[serde(default)]
+    pub ask_usage: Option<AskUsage>,
 }
 
 /// Families of API shapes.
@@ -87,7 +90,8 @@ pub struct AuthFailure {
     pub body: String,
 }
 
-/// JSON pointers into answers and stream events; of each list the first that is there counts.
+/// JSON pointers into answers and stream events; of each list the first that is there counts. A step `*` stands for
+/// every element of an array, `*[name=value]` for those that have this text under this name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UsageLocations {
@@ -106,6 +110,39 @@ pub struct UsageLocations {
     /// Of the output, spent on reasoning.
     #[serde(default)]
     pub reasoning: Vec<String>,
+    /// Input that the vendor leaves out of its input count.
+    #[serde(default)]
+    pub further_input: Vec<String>,
+    /// Of the input, sound, from the vendor's cache or not.
+    #[serde(default)]
+    pub input_audio: Vec<String>,
+    /// Of the input, sound from the vendor's cache.
+    #[serde(default)]
+    pub cached_audio: Vec<String>,
+    /// Of the output, sound.
+    #[serde(default)]
+    pub output_audio: Vec<String>,
+    /// Why the answer ended.
+    #[serde(default)]
+    pub finish_reason: Vec<String>,
+    /// What stands there as long as there is no reason.
+    #[serde(default)]
+    pub unfinished: Vec<String>,
+    /// A text that is there once for each tool call.
+    #[serde(default)]
+    pub tool_calls: Vec<String>,
+    /// The vendor's class of an error. A pointer of one step counts in answers of 4xx and 5xx only.
+    #[serde(default)]
+    pub error_type: Vec<String>,
+    /// Answer header with the class of an error, up to a colon; empty: none.
+    #[serde(default)]
+    pub error_header: String,
+    /// What the model said: tells when the first token came, and what an answer that was cut short may have cost.
+    #[serde(default)]
+    pub text: Vec<String>,
+    /// Another document in base64, as in the streams of Bedrock's `InvokeModel`.
+    #[serde(default)]
+    pub payload: Vec<String>,
     /// The vendor's input count leaves cached and cache-write tokens out.
     #[serde(default)]
     pub input_excludes_cached: bool,
@@ -121,6 +158,25 @@ pub struct UsageLocations {
     /// How streams are cut into events.
     #[serde(default)]
     pub framing: StreamFraming,
+}
+
+/// Streams that carry usage only when the request has `stream_options.include_usage`: it is put there where the client
+/// did not, and what comes of it is hidden from the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AskUsage {
+    /// Paths, without the query; one `*` stands for a part of one segment.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// For these the query's `api-version` must begin with this date or a later one; empty: any.
+    #[serde(default)]
+    pub api_version_from: String,
+    /// Paths that are asked whatever `api-version` says.
+    #[serde(default)]
+    pub unversioned: Vec<String>,
+    /// A request with one of these members at its top is not asked.
+    #[serde(default)]
+    pub unless: Vec<String>,
 }
 
 /// How streams are cut into events.
@@ -262,7 +318,17 @@ impl Templates {
 
 /// What the types cannot say.
 fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
-    let TemplateSpec { credential, auth_failure, key_locations, credential_names, usage, model, realtime, .. } = spec;
+    let TemplateSpec {
+        credential,
+        auth_failure,
+        key_locations,
+        credential_names,
+        usage,
+        model,
+        realtime,
+        ask_usage,
+        ..
+    } = spec;
     if key_locations.is_empty() {
         violations.push(Violation::invalid("/keyLocations", "must not be empty"));
     }
@@ -279,16 +345,35 @@ fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
     if auth_failure.status.iter().any(|status| !(400..500).contains(status)) {
         violations.push(Violation::invalid("/authFailure/status", "must be 4xx"));
     }
-    let paths = realtime.iter().flat_map(|realtime| &realtime.paths);
+    let asked = ask_usage.iter().flat_map(|ask| ask.paths.iter().chain(&ask.unversioned));
+    let paths = realtime.iter().flat_map(|realtime| &realtime.paths).chain(asked);
     if paths.clone().any(|path| !path.starts_with('/') || path.matches('*').count() > 1 || path.contains('?')) {
-        violations.push(Violation::invalid("/realtime/paths", "must be paths with at most one `*` and no query"));
+        violations.push(Violation::invalid(
+            "/realtime/paths",
+            "must be, as those of `/askUsage`, paths with at most one `*` and no query",
+        ));
     }
     let mut pointers: Vec<&String> = Vec::new();
     if let Some(usage) = usage {
         pointers.extend(
-            [&usage.input, &usage.output, &usage.cached_input, &usage.cache_write, &usage.reasoning]
-                .into_iter()
-                .flatten(),
+            [
+                &usage.input,
+                &usage.further_input,
+                &usage.output,
+                &usage.cached_input,
+                &usage.cache_write,
+                &usage.reasoning,
+                &usage.input_audio,
+                &usage.cached_audio,
+                &usage.output_audio,
+                &usage.finish_reason,
+                &usage.tool_calls,
+                &usage.error_type,
+                &usage.text,
+                &usage.payload,
+            ]
+            .into_iter()
+            .flatten(),
         );
     }
     if let Some(model) = model {

@@ -101,10 +101,24 @@ pub struct Record {
     pub cache_write_tokens: Option<i64>,
     /// Of the output.
     pub reasoning_tokens: Option<i64>,
+    /// Of the input: sound that did not come from a cache.
+    pub input_audio_tokens: Option<i64>,
+    /// Of the output.
+    pub output_audio_tokens: Option<i64>,
+    /// The answer was cut short: tokens were worked out from what had passed.
+    pub estimated: bool,
+    /// Why the answer ended, in the vendor's word.
+    pub finish_reason: Option<String>,
+    /// How many tools the answer calls.
+    pub tool_calls: Option<i64>,
+    /// The vendor's class of an error.
+    pub error_type: Option<String>,
     /// To the last byte written, or the end otherwise.
     pub duration_us: i64,
     /// To the head of the upstream's answer.
     pub first_byte_us: Option<i64>,
+    /// To the first piece of a stream with text in it.
+    pub first_token_us: Option<i64>,
     /// The answer was an event stream.
     pub streamed: bool,
     /// Of the body, as received.
@@ -163,6 +177,14 @@ impl Record {
     /// The model it counts under: the served one, else the requested one, else empty.
     pub fn model(&self) -> &str {
         self.served_model.as_deref().or(self.requested_model.as_deref()).unwrap_or_default()
+    }
+
+    /// Output tokens by the second: of a stream from its first token on, else of the whole request.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let spoke_us = self.duration_us - self.first_token_us.filter(|_| self.streamed).unwrap_or(0);
+        // A millisecond or less is one piece: no speed.
+        let (tokens, spoke_us) = (i32::try_from(self.output_tokens?).ok()?, i32::try_from(spoke_us / 1_000).ok()?);
+        (spoke_us > 1).then(|| (f64::from(tokens) * 10_000.0 / f64::from(spoke_us)).round() / 10.0)
     }
 }
 

@@ -8,7 +8,7 @@ use proto::config::{
     ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation,
     Kind, Retry, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming, Template as WireTemplate,
     Timeouts as WireTimeouts, Upstream as WireUpstream, api_key, endpoint, key_location, route,
-    template::{Model, Usage},
+    template::{AskUsage as WireAskUsage, Model, Usage},
 };
 use uuid::Uuid;
 
@@ -19,10 +19,10 @@ use crate::{
         key_location::{KeyLocation, KeyPlace},
         provider::ProviderSpec,
         proxy::{ProxySpec, Routing, Strategy},
-        security::{ApiKeySecurity, Compression, Retries, Security, Timeouts},
+        security::{ApiKeySecurity, Compression, Retries, Security, Timeouts, UsageReading},
         template::{
-            AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, StreamFraming, Template,
-            TemplateSpec, UsageLocations,
+            AskUsage, AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, StreamFraming,
+            Template, TemplateSpec, UsageLocations,
         },
         upstream::{Credential, Upstream},
     },
@@ -115,6 +115,7 @@ fn template(template: &Template) -> WireTemplate {
         usage,
         model,
         realtime,
+        ask_usage,
     } = spec;
     let RealtimeLocations { paths, key_protocol } = realtime.clone().unwrap_or_default();
     let dialect = match dialect {
@@ -137,6 +138,19 @@ fn template(template: &Template) -> WireTemplate {
         auth_failure_body: body.clone(),
         realtime_paths: paths,
         realtime_key_protocol: key_protocol,
+        ask_usage: ask_usage.as_ref().map(self::ask_usage),
+        error_header: usage.as_ref().map(|usage| usage.error_header.clone()).unwrap_or_default(),
+        unfinished: usage.as_ref().map(|usage| usage.unfinished.clone()).unwrap_or_default(),
+    }
+}
+
+fn ask_usage(ask: &AskUsage) -> WireAskUsage {
+    let AskUsage { paths, api_version_from, unversioned, unless } = ask;
+    WireAskUsage {
+        paths: paths.clone(),
+        api_version_from: api_version_from.clone(),
+        unless: unless.clone(),
+        unversioned: unversioned.clone(),
     }
 }
 
@@ -152,6 +166,17 @@ fn usage(usage: &UsageLocations) -> Usage {
         input_header,
         output_header,
         framing,
+        further_input,
+        input_audio,
+        cached_audio,
+        output_audio,
+        finish_reason,
+        unfinished: _,
+        tool_calls,
+        error_type,
+        error_header: _,
+        text,
+        payload,
     } = usage;
     let framing = match framing {
         StreamFraming::Sse => WireFraming::Sse,
@@ -168,6 +193,15 @@ fn usage(usage: &UsageLocations) -> Usage {
         output_header: output_header.clone(),
         framing: framing.into(),
         output_excludes_reasoning: *output_excludes_reasoning,
+        input_audio: input_audio.clone(),
+        output_audio: output_audio.clone(),
+        cached_audio: cached_audio.clone(),
+        finish_reason: finish_reason.clone(),
+        further_input: further_input.clone(),
+        tool_calls: tool_calls.clone(),
+        error_type: error_type.clone(),
+        text: text.clone(),
+        payload: payload.clone(),
     }
 }
 
@@ -193,7 +227,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         frozen,
         revision: _,
     } = entry;
-    let Parts { key_locations, timeouts, max_body_bytes, retry, realtime, compression, target } = match frozen {
+    let Parts { key_locations, timeouts, max_body_bytes, retry, realtime, compression, asks, target } = match frozen {
         Frozen::Provider(spec) => provider(spec),
         Frozen::Proxy(spec, targets) => proxy(spec, targets),
     };
@@ -214,6 +248,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
             Compression::PassThrough => WireCompression::PassThrough.into(),
         },
         retry,
+        usage_not_asked: !asks,
     }
 }
 
@@ -225,6 +260,7 @@ struct Parts {
     retry: Option<Retry>,
     realtime: bool,
     compression: Compression,
+    asks: bool,
     target: endpoint::Target,
 }
 
@@ -242,6 +278,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
         disabled: _,
         realtime,
         compression,
+        usage: UsageReading { ask },
         // Refused unless they are what they are when nothing is said.
         access_control: _,
         models: _,
@@ -261,6 +298,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
         retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
+        asks: *ask,
         target: endpoint::Target::Upstream(upstream),
     }
 }
@@ -280,6 +318,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         disabled: _,
         realtime,
         compression,
+        usage: UsageReading { ask },
         access_control: _,
         models: _,
         limits: _,
@@ -303,6 +342,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         retry: retry(*retries),
         realtime: *realtime,
         compression: *compression,
+        asks: *ask,
         target: endpoint::Target::Route(route),
     }
 }

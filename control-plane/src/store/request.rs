@@ -93,8 +93,19 @@ impl Names {
             served_model: record.served_model.clone(),
             input_tokens: record.input_tokens,
             output_tokens: record.output_tokens,
+            cached_input_tokens: record.cached_input_tokens,
+            cache_write_tokens: record.cache_write_tokens,
+            reasoning_tokens: record.reasoning_tokens,
+            input_audio_tokens: record.input_audio_tokens,
+            output_audio_tokens: record.output_audio_tokens,
+            estimated: record.estimated,
+            tokens_per_second: record.tokens_per_second(),
+            finish_reason: record.finish_reason.clone(),
+            tool_calls: record.tool_calls,
+            error_type: record.error_type.clone(),
             duration_ms: record.duration_us / 1_000,
             first_byte_ms: record.first_byte_us.map(|us| us / 1_000),
+            first_token_ms: record.first_token_us.map(|us| us / 1_000),
             streamed: record.streamed,
             path: record.path.clone(),
             method: record.method.clone(),
@@ -143,6 +154,13 @@ struct Row {
     denial: Option<Json<Denial>>,
     attempts: Option<Json<Vec<Attempt>>>,
     unsettled: bool,
+    input_audio_tokens: Option<i64>,
+    output_audio_tokens: Option<i64>,
+    estimated: bool,
+    first_token_us: Option<i64>,
+    finish_reason: Option<String>,
+    tool_calls: Option<i64>,
+    error_type: Option<String>,
 }
 
 impl Row {
@@ -178,6 +196,13 @@ impl Row {
             denial: self.denial.map(|denial| denial.0),
             attempts: self.attempts.map(|attempts| attempts.0).unwrap_or_default(),
             unsettled: self.unsettled,
+            input_audio_tokens: self.input_audio_tokens,
+            output_audio_tokens: self.output_audio_tokens,
+            estimated: self.estimated,
+            first_token_us: self.first_token_us,
+            finish_reason: self.finish_reason,
+            tool_calls: self.tool_calls,
+            error_type: self.error_type,
         };
         Ok((self.node, record))
     }
@@ -195,7 +220,9 @@ pub async fn list(
             "SELECT id, node, started_at_us, endpoint_id, provider_id, api_key_id, admitted, outcome, refusal, \
              status, upstream_status, requested_model, served_model, input_tokens, output_tokens, \
              cached_input_tokens, cache_write_tokens, reasoning_tokens, duration_us, first_byte_us, streamed, \
-             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled \
+             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled, \
+             input_audio_tokens, output_audio_tokens, estimated, first_token_us, finish_reason, tool_calls, \
+             error_type \
              FROM usage_record WHERE organization_id = $1 AND id < $2 AND ($3 IS NULL OR endpoint_id = $3) \
              AND ($4 IS NULL OR api_key_id = $4) AND ($5 IS NULL OR outcome = $5) ORDER BY id DESC LIMIT $6",
         )

@@ -108,6 +108,13 @@ async fn insert(transaction: &mut Transaction, batch: &Batch, record: &Record) -
         denial,
         attempts,
         unsettled,
+        input_audio_tokens,
+        output_audio_tokens,
+        estimated,
+        first_token_us,
+        finish_reason,
+        tool_calls,
+        error_type,
     } = record;
     let attempts = (!attempts.is_empty()).then_some(Json(attempts));
     let inserted = run!(transaction, connection => sqlx::query(
@@ -115,9 +122,11 @@ async fn insert(transaction: &mut Transaction, batch: &Batch, record: &Record) -
              provider_id, api_key_id, admitted, outcome, refusal, status, upstream_status, requested_model, \
              served_model, input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, \
              duration_us, first_byte_us, streamed, request_bytes, response_bytes, method, path, revision, denial, \
-             attempts, unsettled) \
+             attempts, unsettled, input_audio_tokens, output_audio_tokens, estimated, first_token_us, finish_reason, \
+             tool_calls, error_type) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT (organization_id, id) DO NOTHING",
+             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38) \
+             ON CONFLICT (organization_id, id) DO NOTHING",
         )
         .bind(batch.organization_id).bind(id).bind(batch.gateway_id).bind(&batch.node).bind(started_at_us)
         .bind(endpoint_id).bind(provider_id).bind(api_key_id).bind(admitted).bind(outcome.as_str()).bind(refusal)
@@ -125,6 +134,8 @@ async fn insert(transaction: &mut Transaction, batch: &Batch, record: &Record) -
         .bind(output_tokens).bind(cached_input_tokens).bind(cache_write_tokens).bind(reasoning_tokens)
         .bind(duration_us).bind(first_byte_us).bind(streamed).bind(request_bytes).bind(response_bytes)
         .bind(method).bind(path).bind(revision).bind(denial.as_ref().map(Json)).bind(attempts).bind(unsettled)
+        .bind(input_audio_tokens).bind(output_audio_tokens).bind(estimated).bind(first_token_us)
+        .bind(finish_reason).bind(tool_calls).bind(error_type)
         .execute(connection).await.map(|done| done.rows_affected()))?;
     Ok(inserted > 0)
 }

@@ -1,91 +1,17 @@
-//! What an answer tells about itself: the model that served it and its token counts. Unknown is `None`, never zero.
-//!
-//! Within one document the first pointer of a list that has a value wins; over the documents of a stream the last value
-//! wins, because vendors count up. So a stream and its single-document twin give the same facts, whatever the pieces.
+//! What an answer tells about itself: the model that served it, its tokens by class, how it ended. Unknown is `None`,
+//! never zero. A stream and its single-document twin give the same facts, whatever the pieces they come in.
 
+use self::base64::Decoder;
+pub use self::plan::{Framing, Places, Plan};
+use self::tally::Tally;
 use super::aws;
-use super::pointer::{BadPointer, Pointers, Slot};
+use super::pointer::{Passed, Slot};
 use super::scan::{Scalar, Scanner, Sink};
 use super::sse;
 
-/// Where the facts stand: lists of JSON pointers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Places<'a> {
-    /// The model that served.
-    pub model: &'a [String],
-    /// All input, or all but the cached (see [`Plan::input_excludes_cached`]).
-    pub input: &'a [String],
-    /// All output, or all but reasoning (see [`Plan::output_excludes_reasoning`]).
-    pub output: &'a [String],
-    /// Input read from a cache.
-    pub cached_input: &'a [String],
-    /// Input written to a cache.
-    pub cache_write: &'a [String],
-    /// Output that was reasoning.
-    pub reasoning: &'a [String],
-}
-
-/// How event streams are cut into documents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Framing {
-    /// `text/event-stream`.
-    #[default]
-    ServerSentEvents,
-    /// Amazon's binary framing.
-    AwsEventStream,
-}
-
-/// Compiled [`Places`] and the vendor's way of counting.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    pointers: Pointers,
-    /// For each slot the class it belongs to; slots of one class are in order of preference.
-    classes: Box<[Class]>,
-    /// The vendor's input count leaves cached and cache-write tokens out.
-    pub input_excludes_cached: bool,
-    /// The vendor's output count leaves reasoning out.
-    pub output_excludes_reasoning: bool,
-    /// Answer header with the input count.
-    pub input_header: Option<Box<str>>,
-    /// Answer header with the output count.
-    pub output_header: Option<Box<str>>,
-    /// Of event streams.
-    pub framing: Framing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Model,
-    Count(Count),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Count {
-    Input,
-    Output,
-    CachedInput,
-    CacheWrite,
-    Reasoning,
-}
-
-const COUNTS: usize = 5;
-
-impl Plan {
-    /// Compiles.
-    pub fn new(places: &Places<'_>) -> Result<Self, BadPointer> {
-        let lists = [
-            (Class::Model, places.model),
-            (Class::Count(Count::Input), places.input),
-            (Class::Count(Count::Output), places.output),
-            (Class::Count(Count::CachedInput), places.cached_input),
-            (Class::Count(Count::CacheWrite), places.cache_write),
-            (Class::Count(Count::Reasoning), places.reasoning),
-        ];
-        let pointers = Pointers::new(lists.iter().flat_map(|(_, list)| list.iter().map(String::as_str)))?;
-        let classes = lists.iter().flat_map(|(class, list)| list.iter().map(|_| *class)).collect();
-        Ok(Self { pointers, classes, ..Self::default() })
-    }
-}
+mod base64;
+mod plan;
+mod tally;
 
 /// What is known of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +28,49 @@ pub struct Facts {
     pub cache_write: Option<u64>,
     /// Of the output.
     pub reasoning: Option<u64>,
+    /// Of the input: sound that did not come from a cache.
+    pub input_audio: Option<u64>,
+    /// Of the output.
+    pub output_audio: Option<u64>,
+    /// Why it ended, in the vendor's word.
+    pub finish_reason: Option<Box<str>>,
+    /// How many tools it calls.
+    pub tool_calls: Option<u64>,
+    /// The vendor's class of an error.
+    pub error_type: Option<Box<str>>,
+    /// That stood at the top of the document, where other answers have other things: it is one only with a status that
+    /// says so.
+    pub error_at_top: bool,
+}
+
+impl Facts {
+    /// Whether the vendor has said all it will say about tokens.
+    pub fn is_final(&self) -> bool {
+        self.finish_reason.is_some() && self.input.is_some() && self.output.is_some()
+    }
+
+    /// It was only read again: what it took was told before.
+    pub fn without_usage(self) -> Self {
+        let Self { model, error_type, error_at_top, .. } = self;
+        Self { model, error_type, error_at_top, ..Self::default() }
+    }
+
+    /// The classes are disjoint parts of their totals. One that does not fit is a lie, and unknown.
+    fn fit(&mut self) {
+        fit(self.input, [&mut self.cached_input, &mut self.cache_write, &mut self.input_audio]);
+        fit(self.output, [&mut self.reasoning, &mut self.output_audio]);
+    }
+}
+
+fn fit<const N: usize>(total: Option<u64>, classes: [&mut Option<u64>; N]) {
+    let Some(mut left) = total else { return };
+    for class in classes {
+        match class.map(|part| left.checked_sub(part)) {
+            Some(Some(rest)) => left = rest,
+            Some(None) => *class = None,
+            None => {}
+        }
+    }
 }
 
 /// The body of an answer, by its content type.
@@ -141,8 +110,17 @@ pub struct Observer {
 enum Reader {
     Document(Scanner),
     Sse(sse::Splitter, Scanner),
-    Aws(aws::Splitter, Scanner),
+    Aws(aws::Splitter, Scanner, Option<Box<Nested>>),
+    /// Documents that somebody else cuts.
+    Messages(Scanner),
     Nothing,
+}
+
+/// A document within a document.
+#[derive(Debug)]
+struct Nested {
+    decoder: Decoder,
+    scanner: Scanner,
 }
 
 impl Observer {
@@ -152,27 +130,57 @@ impl Observer {
         let reader = match (shape, plan.framing) {
             (Shape::Document, _) => Reader::Document(scanner()),
             (Shape::Events, Framing::ServerSentEvents) => Reader::Sse(sse::Splitter::default(), scanner()),
-            (Shape::Events, Framing::AwsEventStream) => Reader::Aws(aws::Splitter::default(), scanner()),
+            (Shape::Events, Framing::AwsEventStream) => {
+                let nested = plan.nests.then(|| Box::new(Nested { decoder: Decoder::default(), scanner: scanner() }));
+                Reader::Aws(aws::Splitter::default(), scanner(), nested)
+            }
             (Shape::Opaque, _) => Reader::Nothing,
         };
         Self { reader, tally: Tally::default() }
     }
 
+    /// Of a conversation: documents that are fed one by one, each of which counts what is new in it.
+    pub fn of_messages(plan: &Plan) -> Self {
+        Self { reader: Reader::Messages(Scanner::new(&plan.pointers)), tally: Tally::summing() }
+    }
+
     /// Takes the next piece.
     pub fn feed(&mut self, plan: &Plan, bytes: &[u8]) {
         let pointers = &plan.pointers;
-        let sink = &mut Fold { tally: &mut self.tally, classes: &plan.classes };
+        let tally = &mut self.tally;
         match &mut self.reader {
-            Reader::Document(scanner) => scanner.feed(pointers, bytes, sink),
+            Reader::Document(scanner) | Reader::Messages(scanner) => {
+                scanner.feed(pointers, bytes, &mut Fold { plan, tally, nested: None });
+            }
             Reader::Sse(splitter, scanner) => splitter.feed(bytes, |piece| match piece {
-                sse::Piece::Data(data) => scanner.feed(pointers, data, sink),
-                sse::Piece::End => next(scanner, pointers, sink),
+                sse::Piece::Data(data) => scanner.feed(pointers, data, &mut Fold { plan, tally, nested: None }),
+                sse::Piece::End => {
+                    scanner.reset(pointers);
+                    tally.forget();
+                }
             }),
-            Reader::Aws(splitter, scanner) => splitter.feed(bytes, |piece| match piece {
-                aws::Piece::Data(data) => scanner.feed(pointers, data, sink),
-                aws::Piece::End => next(scanner, pointers, sink),
+            Reader::Aws(splitter, scanner, nested) => splitter.feed(bytes, |piece| match piece {
+                aws::Piece::Data(data) => {
+                    scanner.feed(pointers, data, &mut Fold { plan, tally, nested: nested.as_deref_mut() });
+                }
+                aws::Piece::End => {
+                    scanner.reset(pointers);
+                    if let Some(nested) = nested {
+                        nested.decoder = Decoder::default();
+                        nested.scanner.reset(pointers);
+                    }
+                    tally.forget();
+                }
             }),
             Reader::Nothing => {}
+        }
+    }
+
+    /// A document that somebody else cuts has ended.
+    pub fn next_message(&mut self, plan: &Plan) {
+        if let Reader::Messages(scanner) = &mut self.reader {
+            scanner.reset(&plan.pointers);
+            self.tally.forget();
         }
     }
 
@@ -181,71 +189,67 @@ impl Observer {
         match &self.reader {
             Reader::Sse(splitter, _) => splitter.at_boundary(),
             Reader::Aws(splitter, _) => splitter.at_boundary(),
-            Reader::Document(_) | Reader::Nothing => false,
+            Reader::Document(_) | Reader::Messages(_) | Reader::Nothing => false,
         }
+    }
+
+    /// Bytes of what the model said so far, as they stand in JSON.
+    pub fn text(&self) -> u64 {
+        self.tally.text
     }
 
     /// What is known so far.
     pub fn facts(&self, plan: &Plan) -> Facts {
-        let count = |count: Count| self.tally.counts[count as usize];
-        let (cached_input, cache_write) = (count(Count::CachedInput), count(Count::CacheWrite));
-        let reasoning = count(Count::Reasoning);
-        let plus = |total: Option<u64>, part: Option<u64>| total.map(|total| total.saturating_add(part.unwrap_or(0)));
-        let mut input = count(Count::Input);
-        if plan.input_excludes_cached {
-            input = plus(plus(input, cached_input), cache_write);
-        }
-        let mut output = count(Count::Output);
-        if plan.output_excludes_reasoning {
-            output = plus(output, reasoning);
-        }
-        Facts { model: self.tally.model.clone(), input, output, cached_input, cache_write, reasoning }
+        self.tally.facts(plan)
     }
 }
 
-fn next(scanner: &mut Scanner, pointers: &Pointers, sink: &mut Fold<'_>) {
-    scanner.reset(pointers);
-    // What a document that never ended said does not count.
-    sink.tally.document = Default::default();
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    model: Option<Box<str>>,
-    counts: [Option<u64>; COUNTS],
-    /// Of the document being read: the slot it came from, and the value.
-    document: [Option<(Slot, u64)>; COUNTS],
-}
-
 struct Fold<'a> {
+    plan: &'a Plan,
     tally: &'a mut Tally,
-    classes: &'a [Class],
+    nested: Option<&'a mut Nested>,
 }
 
 impl Sink for Fold<'_> {
     fn value(&mut self, slot: Slot, scalar: Scalar<'_>) {
-        match (self.classes.get(usize::from(slot)), scalar) {
-            (Some(Class::Model), Scalar::Text(text)) if !text.is_empty() => {
-                // Every event of a stream repeats it.
-                if self.tally.model.as_deref() != Some(text) {
-                    self.tally.model = Some(text.into());
-                }
+        self.tally.value(self.plan, slot, scalar);
+    }
+
+    fn passed(&mut self, why: Passed, bytes: &[u8]) {
+        match (why, &mut self.nested) {
+            (Passed::Text, _) => self.tally.text += bytes.len() as u64,
+            (Passed::Document, Some(Nested { decoder, scanner })) => {
+                let (plan, tally) = (self.plan, &mut *self.tally);
+                // Of the documents in one message the inner one is meant: the outer has nothing but it.
+                let sink = &mut Inner { plan, tally };
+                decoder.feed(bytes, |bytes| scanner.feed(&plan.pointers, bytes, sink));
             }
-            (Some(Class::Count(count)), Scalar::Number(number)) => {
-                let known = &mut self.tally.document[*count as usize];
-                if known.is_none_or(|(better, _)| slot <= better) {
-                    *known = Some((slot, number));
-                }
-            }
-            (Some(Class::Model | Class::Count(_)) | None, _) => {}
+            (Passed::Document, None) => {}
         }
     }
 
     fn end(&mut self) {
-        for (total, document) in self.tally.counts.iter_mut().zip(&mut self.tally.document) {
-            if let Some((_, number)) = document.take() {
-                *total = Some(number);
-            }
+        self.tally.end();
+    }
+}
+
+struct Inner<'a> {
+    plan: &'a Plan,
+    tally: &'a mut Tally,
+}
+
+impl Sink for Inner<'_> {
+    fn value(&mut self, slot: Slot, scalar: Scalar<'_>) {
+        self.tally.value(self.plan, slot, scalar);
+    }
+
+    fn passed(&mut self, why: Passed, bytes: &[u8]) {
+        if why == Passed::Text {
+            self.tally.text += bytes.len() as u64;
         }
+    }
+
+    fn end(&mut self) {
+        self.tally.end();
     }
 }

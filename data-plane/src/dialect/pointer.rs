@@ -3,7 +3,9 @@
 /// Steps a pointer may have; deeper than any vendor goes.
 pub const MAX_DEPTH: usize = 8;
 /// Pointers a set may have.
-pub const MAX_POINTERS: usize = 64;
+pub const MAX_POINTERS: usize = 128;
+/// The step that stands for every element of an array.
+pub const EVERY: &str = "*";
 
 /// A text that is no pointer this module can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,19 @@ pub struct Pointers {
 #[derive(Clone, Debug, Default)]
 struct Node {
     children: Vec<(Box<[u8]>, usize)>,
+    /// Of an array.
+    element: Option<usize>,
     slots: Vec<Slot>,
+    passed: Option<Passed>,
+}
+
+/// Why a text is handed on as it passes, whatever its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It is what the model said.
+    Text,
+    /// It is another document, in base64.
+    Document,
 }
 
 /// A place in the tree.
@@ -30,32 +44,55 @@ struct Node {
 pub struct Place(usize);
 
 impl Pointers {
-    /// Compiles `/a/b` texts. Positions in arrays are not followed.
+    /// Compiles `/a/b` texts; a step `*` stands for every element of an array.
     pub fn new<'a>(pointers: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPointer> {
         let mut set = Self { nodes: vec![Node::default()], len: 0 };
         for pointer in pointers {
-            let steps: Vec<_> = pointer.strip_prefix('/').ok_or(BadPointer)?.split('/').collect();
-            if steps.len() > MAX_DEPTH || set.len == MAX_POINTERS {
+            if set.len == MAX_POINTERS {
                 return Err(BadPointer);
             }
-            let mut at = 0;
-            for step in steps {
-                if step.is_empty() {
-                    return Err(BadPointer);
-                }
-                let name = step.replace("~1", "/").replace("~0", "~").into_bytes().into_boxed_slice();
-                let known = set.nodes[at].children.iter().find(|(child, _)| *child == name).map(|(_, node)| *node);
-                at = known.unwrap_or_else(|| {
-                    set.nodes.push(Node::default());
-                    let node = set.nodes.len() - 1;
-                    set.nodes[at].children.push((name, node));
-                    node
-                });
-            }
+            let at = set.grow(pointer)?;
             set.nodes[at].slots.push(Slot::try_from(set.len).map_err(|_| BadPointer)?);
             set.len += 1;
         }
         Ok(set)
+    }
+
+    /// The texts there are handed on as they pass. Beside a slot of the same place it has no effect.
+    pub fn pass(&mut self, pointer: &str, passed: Passed) -> Result<(), BadPointer> {
+        let at = self.grow(pointer)?;
+        self.nodes[at].passed = Some(passed);
+        Ok(())
+    }
+
+    fn grow(&mut self, pointer: &str) -> Result<usize, BadPointer> {
+        if self.nodes.is_empty() {
+            self.nodes.push(Node::default());
+        }
+        let steps: Vec<_> = pointer.strip_prefix('/').ok_or(BadPointer)?.split('/').collect();
+        if steps.len() > MAX_DEPTH || steps.contains(&"") {
+            return Err(BadPointer);
+        }
+        let mut at = 0;
+        for step in steps {
+            let name = step.replace("~1", "/").replace("~0", "~").into_bytes().into_boxed_slice();
+            let known = if step == EVERY {
+                self.nodes[at].element
+            } else {
+                self.nodes[at].children.iter().find(|(child, _)| *child == name).map(|(_, node)| *node)
+            };
+            at = known.unwrap_or_else(|| {
+                self.nodes.push(Node::default());
+                let node = self.nodes.len() - 1;
+                if step == EVERY {
+                    self.nodes[at].element = Some(node);
+                } else {
+                    self.nodes[at].children.push((name, node));
+                }
+                node
+            });
+        }
+        Ok(at)
     }
 
     /// How many pointers were compiled.
@@ -87,5 +124,15 @@ impl Pointers {
     /// Whether anything is looked for below.
     pub fn has_children(&self, place: Place) -> bool {
         self.nodes.get(place.0).is_some_and(|node| !node.children.is_empty())
+    }
+
+    /// What an array at `place` consists of.
+    pub fn element(&self, place: Place) -> Option<Place> {
+        self.nodes.get(place.0)?.element.map(Place)
+    }
+
+    /// Why a text at `place` is handed on as it passes.
+    pub fn passed(&self, place: Place) -> Option<Passed> {
+        self.nodes.get(place.0)?.passed
     }
 }

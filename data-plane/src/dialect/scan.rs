@@ -3,7 +3,7 @@
 //!
 //! An array at the top is a list of documents (a Gemini stream without `alt=sse`).
 
-use super::pointer::{MAX_DEPTH, Place, Pointers, Slot};
+use super::pointer::{MAX_DEPTH, Passed, Place, Pointers, Slot};
 
 /// Raw bytes of a name or text that are kept; a longer one is unknown.
 const MAX_TEXT: usize = 512;
@@ -15,12 +15,18 @@ pub enum Scalar<'a> {
     Number(u64),
     /// A text, unescaped.
     Text(&'a str),
+    /// An object or an array.
+    Nested,
+    /// Anything else but `null`: a number that is no count, a text beyond all bounds, `true`.
+    Odd,
 }
 
 /// Where findings go.
 pub trait Sink {
     /// The value of one pointer. May come again for the same slot; the later one counts.
     fn value(&mut self, slot: Slot, scalar: Scalar<'_>);
+    /// A part of a text that is wanted as it passes, as it stands in the document.
+    fn passed(&mut self, _why: Passed, _bytes: &[u8]) {}
     /// A document is complete.
     fn end(&mut self);
 }
@@ -29,9 +35,11 @@ pub trait Sink {
 #[derive(Debug)]
 pub struct Scanner {
     state: State,
-    /// Objects that lie on the way to a pointer, outermost first.
+    /// Objects and arrays that lie on the way to a pointer, outermost first.
     path: [Place; MAX_DEPTH + 1],
     depth: usize,
+    /// Which of them are arrays, a bit for each.
+    arrays: u16,
     /// Where the value that comes next, or is being read, would be.
     place: Option<Place>,
     /// Nesting of what is being skipped.
@@ -47,7 +55,7 @@ pub struct Scanner {
 enum State {
     /// Before a value.
     Value,
-    /// Before the first element of the list at the top, or its end.
+    /// Before the first element of an array on the path or of the list at the top, or its end.
     FirstElement,
     /// Before a name or the end of an object.
     Name,
@@ -55,10 +63,12 @@ enum State {
     InName,
     /// Between a name and its value.
     Colon,
-    /// Behind a value, in an object on the path or in the list at the top.
+    /// Behind a value, in an object or array on the path or in the list at the top.
     Behind,
     /// In a text that is looked for.
     Text,
+    /// In a text that is handed on.
+    Passed(Passed),
     /// In a number or word that is looked for.
     Word,
     /// In a text that is not.
@@ -83,6 +93,7 @@ impl Scanner {
             state: State::Value,
             path: [root; MAX_DEPTH + 1],
             depth: 0,
+            arrays: 0,
             place: Some(root),
             skipped: 0,
             in_list: false,
@@ -116,6 +127,7 @@ impl Scanner {
                 State::Done | State::Lost => return,
                 State::SkipText | State::SkipInnerText => rest = self.skip_text(rest, sink),
                 State::Text | State::InName => rest = self.take_text(pointers, rest, sink),
+                State::Passed(why) => rest = self.pass_text(why, rest, sink),
                 State::Skip => rest = self.skip(rest, sink),
                 State::Word | State::SkipWord if !is_end_of_word(byte) => {
                     rest = after;
@@ -143,57 +155,92 @@ impl Scanner {
     fn structure(&mut self, pointers: &Pointers, byte: u8, sink: &mut impl Sink) {
         match (self.state, byte) {
             (State::Value, _) | (State::FirstElement, b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b'a'..=b'z') => {
-                self.value(pointers, byte);
+                self.value(pointers, byte, sink);
             }
-            (State::FirstElement, b']') => self.state = State::Done,
+            (State::FirstElement, b']') if self.depth == 0 => self.state = State::Done,
+            (State::FirstElement | State::Behind, b']') if self.in_array() => {
+                self.depth -= 1;
+                self.behind(sink);
+            }
             (State::Name, b'"') => {
                 self.begin_text();
                 self.state = State::InName;
             }
-            (State::Name | State::Behind, b'}') if self.depth > 0 => {
+            (State::Name | State::Behind, b'}') if self.depth > 0 && !self.in_array() => {
                 self.depth -= 1;
                 self.behind(sink);
             }
             (State::Colon, b':') => self.state = State::Value,
-            (State::Behind, b',') if self.depth > 0 => self.state = State::Name,
-            (State::Behind, b',') => {
+            (State::Behind, b',') if self.depth == 0 => {
                 self.place = Some(self.path[0]);
                 self.state = State::Value;
             }
+            (State::Behind, b',') if self.in_array() => {
+                self.place = pointers.element(self.path[self.depth - 1]);
+                self.state = State::Value;
+            }
+            (State::Behind, b',') => self.state = State::Name,
             (State::Behind, b']') if self.depth == 0 => self.state = State::Done,
             _ => self.state = State::Lost,
         }
     }
 
+    /// Whether the innermost on the path is an array.
+    fn in_array(&self) -> bool {
+        self.depth > 0 && self.arrays & (1 << (self.depth - 1)) != 0
+    }
+
+    /// Steps into an object or array at `place`.
+    fn enter(&mut self, place: Place, array: bool) {
+        if let Some(level) = self.path.get_mut(self.depth) {
+            *level = place;
+        }
+        let bit = 1 << self.depth;
+        self.arrays = if array { self.arrays | bit } else { self.arrays & !bit };
+        self.depth += 1;
+    }
+
     /// The first byte of a value.
-    fn value(&mut self, pointers: &Pointers, byte: u8) {
-        let below = self.place.is_some_and(|place| pointers.has_children(place));
-        let wanted = self.place.is_some_and(|place| !pointers.slots(place).is_empty());
-        match byte {
-            b'{' if below && self.depth <= MAX_DEPTH => {
-                if let (Some(place), Some(level)) = (self.place, self.path.get_mut(self.depth)) {
-                    *level = place;
-                }
-                self.depth += 1;
+    fn value(&mut self, pointers: &Pointers, byte: u8, sink: &mut impl Sink) {
+        let slots = self.place.map_or(&[][..], |place| pointers.slots(place));
+        if matches!(byte, b'{' | b'[') {
+            for slot in slots {
+                sink.value(*slot, Scalar::Nested);
+            }
+        }
+        let room = self.depth <= MAX_DEPTH;
+        match (byte, self.place) {
+            (b'{', Some(place)) if room && pointers.has_children(place) => {
+                self.enter(place, false);
                 self.state = State::Name;
             }
-            b'[' if self.depth == 0 && !self.in_list => {
+            (b'[', _) if self.depth == 0 && !self.in_list => {
                 self.in_list = true;
                 self.place = Some(pointers.root());
                 self.state = State::FirstElement;
             }
-            b'{' | b'[' => {
+            (b'[', Some(place)) if room && self.depth > 0 && pointers.element(place).is_some() => {
+                self.enter(place, true);
+                self.place = pointers.element(place);
+                self.state = State::FirstElement;
+            }
+            (b'{' | b'[', _) => {
                 self.skipped = 1;
                 self.state = State::Skip;
             }
-            b'"' => {
+            (b'"', place) => {
                 self.begin_text();
-                self.state = if wanted { State::Text } else { State::SkipText };
+                self.state = if slots.is_empty() {
+                    let passed = place.and_then(|place| pointers.passed(place));
+                    passed.map_or(State::SkipText, State::Passed)
+                } else {
+                    State::Text
+                };
             }
-            b'-' | b'0'..=b'9' | b'a'..=b'z' => {
+            (b'-' | b'0'..=b'9' | b'a'..=b'z', _) => {
                 self.begin_text();
                 self.keep(&[byte]);
-                self.state = if wanted { State::Word } else { State::SkipWord };
+                self.state = if slots.is_empty() { State::SkipWord } else { State::Word };
             }
             _ => self.state = State::Lost,
         }
@@ -249,6 +296,14 @@ impl Scanner {
         &[]
     }
 
+    /// Hands on what it steps over.
+    fn pass_text<'a>(&mut self, why: Passed, bytes: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+        let rest = self.skip_text(bytes, sink);
+        let quote = usize::from(self.state != State::Passed(why));
+        sink.passed(why, &bytes[..bytes.len() - rest.len() - quote]);
+        rest
+    }
+
     fn take_text<'a>(&mut self, pointers: &Pointers, bytes: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
         let mut from = 0;
         if std::mem::take(&mut self.escape) {
@@ -294,9 +349,9 @@ impl Scanner {
             self.named(place);
             return;
         }
-        if let (Some(place), Some(text)) = (self.place, text) {
+        if let Some(place) = self.place {
             for slot in pointers.slots(place) {
-                sink.value(*slot, Scalar::Text(text));
+                sink.value(*slot, text.map_or(Scalar::Odd, Scalar::Text));
             }
         }
         self.behind(sink);
@@ -314,9 +369,9 @@ impl Scanner {
 
     fn word(&mut self, pointers: &Pointers, sink: &mut impl Sink) {
         let number = if self.overlong { None } else { whole_number(&self.text) };
-        if let (Some(place), Some(number)) = (self.place, number) {
+        if let Some(place) = self.place.filter(|_| self.text != b"null") {
             for slot in pointers.slots(place) {
-                sink.value(*slot, Scalar::Number(number));
+                sink.value(*slot, number.map_or(Scalar::Odd, Scalar::Number));
             }
         }
     }
@@ -377,7 +432,17 @@ mod tests {
             self.0.push(match scalar {
                 Scalar::Number(number) => format!("{slot}={number}"),
                 Scalar::Text(text) => format!("{slot}='{text}'"),
+                Scalar::Nested => format!("{slot} nested"),
+                Scalar::Odd => format!("{slot} odd"),
             });
+        }
+
+        fn passed(&mut self, why: Passed, bytes: &[u8]) {
+            let text = std::str::from_utf8(bytes).unwrap();
+            match self.0.last_mut() {
+                Some(line) if line.starts_with(&format!("{why:?} ")) => line.push_str(text),
+                _ => self.0.push(format!("{why:?} {text}")),
+            }
         }
 
         fn end(&mut self) {
@@ -411,7 +476,7 @@ mod tests {
         let document = r#"[{"a":1},
             {"a":2} , [], {"a":{"b":1}}]"#;
         for piece in 1..document.len() {
-            assert_eq!(scan(&["/a"], document, piece), ["0=1", "end", "0=2", "end", "end", "end"]);
+            assert_eq!(scan(&["/a"], document, piece), ["0=1", "end", "0=2", "end", "end", "0 nested", "end"]);
         }
         assert!(scan(&["/a"], "[]", 1).is_empty());
     }
@@ -424,7 +489,36 @@ mod tests {
 
     #[test]
     fn a_pointer_may_lie_on_the_way_to_another() {
-        assert_eq!(scan(&["/a", "/a/b"], r#"{"a":{"b":5},"a":6}"#, 4), ["1=5", "0=6", "end"]);
+        assert_eq!(scan(&["/a", "/a/b"], r#"{"a":{"b":5},"a":6}"#, 4), ["0 nested", "1=5", "0=6", "end"]);
+    }
+
+    #[test]
+    fn every_element_of_an_array_is_looked_into() {
+        let document =
+            r#"{"c":[{"n":1,"t":[{"i":"a"},{"i":"b"},[],7]}, {"t":[]}, {"t":[{"i":"]"}],"n":2}],"n":[3,[4]]}"#;
+        for piece in 1..document.len() {
+            let found = scan(&["/c/*/n", "/c/*/t/*/i", "/n/*"], document, piece);
+            assert_eq!(found, ["0=1", "1='a'", "1='b'", "1=']'", "0=2", "2=3", "2 nested", "end"], "pieces of {piece}");
+        }
+        assert_eq!(scan(&["/c/*/n"], r#"{"c":{"n":1},"d":[{"n":1}],"c":[[{"n":1}]]}"#, 3), ["end"]);
+        for document in [r#"{"c":[{"n":1]}"#, r#"{"c":[}]"#, r#"{"c":]"#, r#"{"c":[1}"#] {
+            assert!(!scan(&["/c/*/n"], document, 2).contains(&"end".to_owned()), "{document}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_handed_on_whatever_its_length() {
+        let mut pointers = Pointers::new(["/n"]).unwrap();
+        pointers.pass("/t/*/x", Passed::Text).unwrap();
+        let text = format!("\\\"{}", "y".repeat(2000));
+        let document = format!(r#"{{"t":[{{"x":"{text}"}}],"n":1}}"#);
+        for piece in [1, 2, 3, 1000, 5000] {
+            let (mut scanner, mut found) = (Scanner::new(&pointers), Found::default());
+            for piece in document.as_bytes().chunks(piece) {
+                scanner.feed(&pointers, piece, &mut found);
+            }
+            assert_eq!(found.0, [format!("Text {text}"), "0=1".to_owned(), "end".to_owned()], "pieces of {piece}");
+        }
     }
 
     #[test]
@@ -446,6 +540,6 @@ mod tests {
         let deep = format!("{{\"a\":{}1{},\"n\":2}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(scan(&["/n"], &deep, 4096), ["0=2", "end"]);
         let long = format!("{{\"n\":\"{}\",\"m\":1}}", "x".repeat(100_000));
-        assert_eq!(scan(&["/n", "/m"], &long, 1000), ["1=1", "end"]);
+        assert_eq!(scan(&["/n", "/m"], &long, 1000), ["0 odd", "1=1", "end"]);
     }
 }

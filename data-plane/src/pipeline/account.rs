@@ -15,6 +15,7 @@ use uuid::fmt::Hyphenated;
 use super::Plane;
 use super::attempts::{Attempts, Ending};
 use super::bill::{self, Bill};
+use super::estimate;
 pub use super::start::{Entry, NotWritten, Start};
 use super::upload::Upload;
 use crate::dialect::Dialect;
@@ -110,10 +111,24 @@ pub struct Record {
     pub cache_write_tokens: Option<u64>,
     /// Of the output; `None`: unknown.
     pub reasoning_tokens: Option<u64>,
+    /// Of the input: sound that did not come from a cache; `None`: unknown.
+    pub input_audio_tokens: Option<u64>,
+    /// Of the output; `None`: unknown.
+    pub output_audio_tokens: Option<u64>,
+    /// The answer was cut short: tokens were worked out from what had passed.
+    pub estimated: bool,
+    /// Why the answer ended, in the vendor's word; `None`: unknown.
+    pub finish_reason: Option<Box<str>>,
+    /// How many tools the answer calls; `None`: unknown.
+    pub tool_calls: Option<u64>,
+    /// The vendor's class of an error; `None`: none, or unknown.
+    pub error_type: Option<Box<str>>,
     /// To the last byte written, or the end otherwise.
     pub duration_us: u64,
     /// To the head of the upstream's answer; `None`: none came.
     pub first_byte_us: Option<u64>,
+    /// To the first piece of a stream with text in it; `None`: none came, or it was no stream.
+    pub first_token_us: Option<u64>,
     /// The answer was an event stream.
     pub streamed: bool,
     /// Of the body, as received.
@@ -192,10 +207,15 @@ pub(super) struct Account {
     status: Option<StatusCode>,
     upstream_status: Option<StatusCode>,
     first_byte: Option<Duration>,
+    first_token: Option<Duration>,
     streamed: bool,
     model: Option<Box<str>>,
     upload: Option<Arc<Upload>>,
     facts: Facts,
+    /// The vendor was asked for usage, and the client had not.
+    asked_usage: bool,
+    /// Of what the model said: bytes, as they stand in JSON.
+    said: u64,
     response_bytes: u64,
     start: Option<Entry>,
 }
@@ -231,10 +251,13 @@ impl Account {
             status: None,
             upstream_status: None,
             first_byte: None,
+            first_token: None,
             streamed: false,
             model: None,
             upload: None,
             facts: Facts::default(),
+            asked_usage: false,
+            said: 0,
             response_bytes: 0,
             start: None,
         }
@@ -341,8 +364,30 @@ impl Account {
         self.response_bytes += bytes as u64;
     }
 
-    pub(super) fn learned(&mut self, facts: Facts) {
-        self.facts = facts;
+    /// Whether the vendor of this attempt was asked for usage where the client did not ask.
+    pub(super) fn asked_for_usage(&mut self, asked: bool) {
+        self.asked_usage = asked;
+    }
+
+    pub(super) fn has_asked_for_usage(&self) -> bool {
+        self.asked_usage
+    }
+
+    /// The model has begun to speak.
+    pub(super) fn speaks(&mut self) {
+        self.first_token = Some(self.started.elapsed());
+    }
+
+    /// `said`: so many bytes of text.
+    pub(super) fn learned(&mut self, facts: Facts, said: u64) {
+        let reads = !matches!(self.method, Method::POST | Method::PUT | Method::PATCH) && !self.is_conversation();
+        // Reading a stored answer again takes no tokens again.
+        self.facts = if reads { facts.without_usage() } else { facts };
+        let failed = self.status.is_some_and(|status| status.is_client_error() || status.is_server_error());
+        if self.facts.error_at_top && !failed {
+            self.facts.error_type = None;
+        }
+        self.said = said;
     }
 
     /// Passed on to its end.
@@ -383,6 +428,26 @@ impl Account {
         })
     }
 
+    /// Whether a good answer was under way and did not come to its end.
+    fn is_cut_short(&self, outcome: Outcome) -> bool {
+        self.upstream_status.is_some_and(|status| status.is_success())
+            && self.method == Method::POST
+            && match outcome {
+                Outcome::ClientGone | Outcome::UpstreamBroken | Outcome::Drained => true,
+                Outcome::Answered | Outcome::Refused | Outcome::VendorError | Outcome::UpstreamFailed => false,
+            }
+    }
+
+    fn is_conversation(&self) -> bool {
+        self.status == Some(StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// Bytes of a question in JSON; `None`: it was something else.
+    fn asked(&self) -> Option<u64> {
+        let upload = self.upload.as_ref()?;
+        upload.is_json().then(|| upload.bytes())
+    }
+
     fn requested_model(&self) -> Option<&str> {
         self.model.as_deref().or_else(|| self.upload.as_ref()?.model())
     }
@@ -421,7 +486,8 @@ impl Account {
         let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let requested_model = self.requested_model().map(Into::into);
         let path = self.uri.path().get(self.context..).unwrap_or_default();
-        let facts = std::mem::take(&mut self.facts);
+        let mut facts = std::mem::take(&mut self.facts);
+        let estimated = self.is_cut_short(outcome) && estimate::complete(&mut facts, self.asked(), self.said);
         let refused = matches!(outcome, Outcome::VendorError) || !self.admitted;
         let provider = self.provider.as_deref();
         let Bill { cost_nanos, price_version, unpriced } = bill::of(provider, self.requested_model(), &facts, refused);
@@ -443,8 +509,15 @@ impl Account {
             cached_input_tokens: facts.cached_input,
             cache_write_tokens: facts.cache_write,
             reasoning_tokens: facts.reasoning,
+            input_audio_tokens: facts.input_audio,
+            output_audio_tokens: facts.output_audio,
+            estimated,
+            finish_reason: facts.finish_reason,
+            tool_calls: facts.tool_calls,
+            error_type: facts.error_type,
             duration_us: microseconds(duration),
             first_byte_us: self.first_byte.map(microseconds),
+            first_token_us: self.first_token.map(microseconds),
             streamed: self.streamed,
             request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             response_bytes: self.response_bytes,

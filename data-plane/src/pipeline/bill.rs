@@ -25,8 +25,8 @@ pub(super) fn of(provider: Option<&Provider>, requested: Option<&str>, facts: &F
         cached_input: facts.cached_input,
         cache_write: facts.cache_write,
         reasoning: facts.reasoning,
-        input_audio: None,
-        output_audio: None,
+        input_audio: facts.input_audio,
+        output_audio: facts.output_audio,
     };
     let silent = tokens == Tokens::default();
     let Some(provider) = provider.filter(|_| !(refused && silent)) else {

@@ -82,6 +82,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
     let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
     let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
+    parcel.prepare(call, &permit).await?;
     call.account.begins(leg.provider)?;
     loop {
         let ended = attempt(call, &permit, &mut parcel, &leg, deadline).await;
@@ -227,6 +228,8 @@ async fn attempt(
         Clock::start_until(call.timers(), timeouts.first_byte.unwrap_or(node.upstream_first_byte), deadline);
     let idle = timeouts.idle.unwrap_or(node.upstream_idle);
     let request = parcel.pack(call, permit, provider)?;
+    let asked = parcel.asks(call, permit, provider);
+    call.account.asked_for_usage(asked);
     let attempt = Attempt {
         provider,
         pool: leg.flight.pool(),

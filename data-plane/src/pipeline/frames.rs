@@ -1,11 +1,25 @@
-//! Where WebSocket frames begin and end (RFC 6455 section 5.2), from their heads alone: what they say is not looked at.
-//! It tells a farewell from a break, and where a frame of our own fits between two of theirs.
+//! Where WebSocket frames begin and end (RFC 6455 section 5.2). It tells a farewell from a break, where a frame of our own
+//! fits between two of theirs, and which bytes are a message: what they say is for others.
 
 /// The frames of one direction, as far as they have passed.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     state: State,
     closed: bool,
+    /// Of the frame: its first byte, and whether it is masked.
+    head: u8,
+    masked: bool,
+    /// The message that the frames belong to is compressed: nobody here can read it.
+    compressed: bool,
+}
+
+/// What passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    /// A part of a message.
+    Message(&'a [u8]),
+    /// The message has ended.
+    End,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,25 +36,45 @@ enum State {
 }
 
 const CLOSE: u8 = 0x8;
+const LAST: u8 = 0x80;
+const COMPRESSED: u8 = 0x40;
 
 impl Frames {
     /// These have passed.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.hear(bytes, |_| {});
+    }
+
+    /// The same, with what they say as long as it is neither masked nor compressed.
+    pub(super) fn hear<'a>(&mut self, mut bytes: &'a [u8], mut sink: impl FnMut(Part<'a>)) {
         while let Some((&byte, rest)) = bytes.split_first() {
             if let State::Rest(left) = self.state {
                 let passed = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-                bytes = &bytes[passed..];
+                let (heard, after) = bytes.split_at(passed);
+                if self.is_readable() {
+                    sink(Part::Message(heard));
+                }
+                bytes = after;
                 self.state = rest_of(left - passed as u64);
+                if matches!(self.state, State::Boundary) {
+                    self.end(&mut sink);
+                }
                 continue;
             }
             bytes = rest;
             self.state = match self.state {
                 State::Boundary => {
                     self.closed |= byte & 0xf == CLOSE;
+                    self.head = byte;
+                    // Said once, at the beginning of a message (RFC 7692 section 6).
+                    if matches!(byte & 0xf, 1..8) {
+                        self.compressed = byte & COMPRESSED != 0;
+                    }
                     State::Length
                 }
                 State::Length => {
-                    let mask = if byte & 0x80 == 0 { 0 } else { 4 };
+                    self.masked = byte & 0x80 != 0;
+                    let mask = if self.masked { 4 } else { 0 };
                     match byte & 0x7f {
                         126 => State::Extended { left: 2, mask, length: 0 },
                         127 => State::Extended { left: 8, mask, length: 0 },
@@ -56,6 +90,21 @@ impl Frames {
                 }
                 State::Rest(_) => self.state,
             };
+            // A frame without a byte in it.
+            if matches!(self.state, State::Boundary) {
+                self.end(&mut sink);
+            }
+        }
+    }
+
+    /// Whether the frame is one of a message, in the clear.
+    fn is_readable(&self) -> bool {
+        self.head & 0xf < CLOSE && !self.masked && !self.compressed
+    }
+
+    fn end<'a>(&self, sink: &mut impl FnMut(Part<'a>)) {
+        if self.head & LAST != 0 && self.is_readable() {
+            sink(Part::End);
         }
     }
 
@@ -126,6 +175,34 @@ mod tests {
             let mut seen = Frames::default();
             seen.feed(&whole);
             assert!(seen.closed() && seen.at_boundary());
+        }
+    }
+
+    #[test]
+    fn messages_are_heard_whatever_their_frames() {
+        let frame = |head: u8, text: &[u8]| [&[head, u8::try_from(text.len()).unwrap()][..], text].concat();
+        let stream = [
+            frame(0x81, b"one"),
+            frame(0x01, b"t"),
+            // A ping between two frames of a message is no part of it.
+            frame(0x89, b"ping"),
+            frame(0x00, b""),
+            frame(0x80, b"wo"),
+            frame(0xc1, b"compressed"),
+            vec![0x81, 0x82, 0, 0, 0, 0, b'm', b'm'],
+            frame(0x82, b"three"),
+            frame(0x81, b""),
+        ]
+        .concat();
+        for piece in 1..stream.len() {
+            let (mut seen, mut messages, mut message) = (Frames::default(), Vec::new(), Vec::new());
+            for bytes in stream.chunks(piece) {
+                seen.hear(bytes, |part| match part {
+                    Part::Message(bytes) => message.extend_from_slice(bytes),
+                    Part::End => messages.push(String::from_utf8(std::mem::take(&mut message)).unwrap()),
+                });
+            }
+            assert_eq!(messages, ["one", "two", "three", ""], "pieces of {piece}");
         }
     }
 

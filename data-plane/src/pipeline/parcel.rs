@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri};
 use http_body::Body as _;
@@ -12,6 +12,7 @@ use http_body::Body as _;
 use super::admit::Permit;
 use super::receive::Call;
 use super::upload::{Home, Inbound, Source, Upload};
+use super::whole::Whole;
 use super::{handshake, headers, query};
 use crate::dialect::facts::Shape;
 use crate::error::Refusal;
@@ -31,6 +32,8 @@ struct Carried {
     fresh: Option<Source>,
     /// Where it comes back to; `None`: it is sent once.
     home: Option<Arc<Home>>,
+    /// It was taken in before anything was sent.
+    whole: Option<Whole>,
 }
 
 impl Parcel {
@@ -39,12 +42,13 @@ impl Parcel {
         let endpoint = &permit.endpoint;
         let path = &call.head.uri.path()[permit.context..];
         let in_path = endpoint.template.model.in_path(path).map(Into::into);
-        let reads_body = in_path.is_none() && !endpoint.template.model.body.is_empty() && is_json(&call.head.headers);
+        let json = is_json(&call.head.headers);
+        let reads_body = json && in_path.is_none() && !endpoint.template.model.body.is_empty();
         call.account.asks_for(in_path);
         let body = call.body.take().filter(|body| !body.is_end_stream());
         let sized = body.as_ref().is_none_or(|body| body.size_hint().exact().is_some());
         let body = body.map(|body| {
-            let upload = Arc::new(Upload::default());
+            let upload = Arc::new(Upload::new(json));
             call.account.uploads(Arc::clone(&upload));
             let (limits, patience) = (&call.plane.limits, call.plane.deadlines.body_idle);
             let reads_model = reads_body.then(|| Arc::clone(endpoint));
@@ -53,9 +57,36 @@ impl Parcel {
             if let (true, Some(held)) = (again, call.plane.budget.reserve(0)) {
                 source.keep(limits.retained_bytes, held);
             }
-            Carried { upload, fresh: Some(source), home: again.then(Arc::default) }
+            Carried { upload, fresh: Some(source), home: again.then(Arc::default), whole: None }
         });
         Self { sized, body }
+    }
+
+    /// Takes the body in where some of the vendors it may go to are asked for usage on the client's behalf. A body of
+    /// unknown or great length passes as it is, and tokens stay unknown.
+    pub(super) async fn prepare(&mut self, call: &Call, permit: &Permit) -> Result<(), Refusal> {
+        let endpoint = &permit.endpoint;
+        if !endpoint.asks_usage || call.head.method != Method::POST {
+            return Ok(());
+        }
+        let Some(asker) = endpoint.target.providers().find(|provider| asks(call, permit, provider)) else {
+            return Ok(());
+        };
+        let Some(body) = self.body.as_mut().filter(|body| body.upload.is_json()) else { return Ok(()) };
+        let length = body.fresh.as_ref().and_then(Source::length).and_then(|length| usize::try_from(length).ok());
+        let Some(length) = length.filter(|length| *length <= call.plane.limits.retained_bytes) else { return Ok(()) };
+        let Some(held) = call.plane.budget.reserve(length as u64) else { return Ok(()) };
+        if let Some(source) = body.fresh.take() {
+            let unless = &asker.template.ask_usage.unless;
+            body.whole = Some(Whole::receive(source, length, unless, held).await?);
+        }
+        Ok(())
+    }
+
+    /// Whether this provider is asked for usage where the client did not ask.
+    pub(super) fn asks(&self, call: &Call, permit: &Permit, provider: &Provider) -> bool {
+        let whole = self.body.as_ref().and_then(|body| body.whole.as_ref());
+        whole.is_some_and(Whole::may_ask) && asks(call, permit, provider)
     }
 
     /// Whether it could be sent again from its first byte.
@@ -65,7 +96,9 @@ impl Parcel {
 
     /// Whether no attempt has hold of it.
     pub(super) fn is_at_home(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| body.home.as_ref().is_some_and(|home| home.is_occupied()))
+        self.body
+            .as_ref()
+            .is_none_or(|body| body.whole.is_some() || body.home.as_ref().is_some_and(|home| home.is_occupied()))
     }
 
     /// Whether the client has sent all of it.
@@ -100,8 +133,14 @@ impl Parcel {
         if call.websocket.is_some() {
             handshake::ask(&mut headers, endpoint);
         }
+        let asks = self.asks(call, permit, provider);
         let body = match &mut self.body {
             None => Outbound::Empty,
+            Some(Carried { whole: Some(whole), .. }) => {
+                let pieces = whole.pack(asks);
+                headers.insert(CONTENT_LENGTH, pieces.len().into());
+                Outbound::Streamed(Box::pin(pieces))
+            }
             Some(body) => {
                 let source = body.fresh.take().or_else(|| body.home.as_ref()?.leave());
                 // Every attempt brings it back when it ends.
@@ -115,6 +154,16 @@ impl Parcel {
         *request.headers_mut() = headers;
         Ok(request)
     }
+}
+
+/// Whether this provider wants to be asked for usage, as far as the head tells.
+fn asks(call: &Call, permit: &Permit, provider: &Provider) -> bool {
+    if !provider.asks_usage {
+        return false;
+    }
+    let path = &call.head.uri.path()[permit.context..];
+    let version = || query::values(call.head.uri.query()?, "api-version").next().map(std::borrow::Cow::into_owned);
+    provider.template.ask_usage.covers(path, version)
 }
 
 /// The request target: prefix, vendor path, query. `None` cannot be: each part was one before.

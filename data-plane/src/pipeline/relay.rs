@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, UPGRADE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,6 +20,7 @@ use super::dispatch::Reply;
 use super::receive::{self, Call};
 use super::tunnel::Tunnel;
 use super::{Plane, headers, links};
+use crate::dialect::ask::Veil;
 use crate::dialect::facts::{Facts, Framing, Observer, Plan, Shape};
 use crate::error::{REQUEST_ID, Refusal};
 use crate::presence::{Busy, LastWords};
@@ -97,6 +98,10 @@ struct Relay {
     provider: Arc<Provider>,
     request_id: request_id::Text,
     counted: Facts,
+    /// Keeps from the client what it did not ask for.
+    veil: Option<Box<Veil>>,
+    /// Not yet: the model has said nothing, and its answer is a stream.
+    silent: bool,
     /// Told how the answer ends.
     flight: Flight,
     /// Held to the end: gives back what was reserved.
@@ -133,12 +138,19 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
     account.answers(head.status, shape == Shape::Events);
     let counted = header_counts(&headers, plan);
     let observer = Observer::new(plan, shape);
+    let events = shape == Shape::Events && plan.framing == Framing::ServerSentEvents;
+    let veil = (events && account.has_asked_for_usage()).then(Box::<Veil>::default);
+    if veil.is_some() {
+        // It will be shorter.
+        headers.remove(CONTENT_LENGTH);
+    }
     let relay = Relay {
         answer,
         peeked,
         observer,
         unread: shape == Shape::Opaque,
         events: (shape == Shape::Events).then_some(plan.framing),
+        veil,
         clock,
         ending: Ending::NotYet,
         account,
@@ -146,6 +158,7 @@ pub(super) fn relay(call: Call, reply: Reply) -> Response<AnswerBody> {
         provider,
         request_id,
         counted,
+        silent: shape == Shape::Events,
         flight,
         _permit: permit,
     };
@@ -183,11 +196,28 @@ fn shape(headers: &HeaderMap) -> Shape {
 /// Counts that a vendor puts into its head.
 fn header_counts(headers: &HeaderMap, plan: &Plan) -> Facts {
     let count = |name: &Option<Box<str>>| headers.get(name.as_deref()?)?.to_str().ok()?.parse().ok();
-    Facts { input: count(&plan.input_header), output: count(&plan.output_header), ..Facts::default() }
+    let error = plan.error_header.as_deref().and_then(|name| headers.get(name)?.to_str().ok()?.split(':').next());
+    Facts {
+        input: count(&plan.input_header),
+        output: count(&plan.output_header),
+        error_type: error.map(Into::into),
+        ..Facts::default()
+    }
 }
 
 impl Relay {
     fn poll(&mut self, busy: &Busy, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            let frame = ready!(self.poll_frame(busy, context));
+            // What is held back behind a veil is nothing yet.
+            match &frame {
+                Some(Ok(frame)) if !self.is_flushing() && frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Some(_) | None => return Poll::Ready(frame),
+            }
+        }
+    }
+
+    fn poll_frame(&mut self, busy: &Busy, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match &mut self.ending {
             Ending::NotYet => {}
             Ending::Flush(last_words) => {
@@ -219,7 +249,10 @@ impl Relay {
                 self.flight.died();
                 self.fail(Outcome::UpstreamBroken, Refusal::UpstreamBroken, busy)
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => match &mut self.veil {
+                Some(veil) if !veil.is_empty() => Poll::Ready(Some(Ok(Frame::data(veil.rest())))),
+                Some(_) | None => Poll::Ready(None),
+            },
             Poll::Pending => match self.clock.poll_late(context) {
                 Poll::Ready(Late::Deadline) => self.out_of_time(busy),
                 Poll::Ready(Late::Patience) => {
@@ -241,7 +274,15 @@ impl Relay {
     fn hand_on(&mut self, piece: Bytes) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if !self.unread {
             self.observer.feed(&self.provider.template.answer, &piece);
+            if self.silent && self.observer.text() > 0 {
+                self.silent = false;
+                self.account.speaks();
+            }
         }
+        let piece = match &mut self.veil {
+            Some(veil) => veil.feed(piece),
+            None => piece,
+        };
         self.account.handed_on(piece.len());
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -249,7 +290,10 @@ impl Relay {
     fn fail(&mut self, outcome: Outcome, refusal: Refusal, busy: &Busy) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         self.account.ended(outcome);
         let room = self.size_hint().exact().is_none();
-        let event = if room { self.error_event(refusal) } else { Vec::new() };
+        let mut event = if room { self.error_event(refusal) } else { Vec::new() };
+        if let Some(veil) = &mut self.veil {
+            event.splice(0..0, veil.rest());
+        }
         let (piece, last_words) = busy.last_words(event);
         self.ending = Ending::Flush(last_words);
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -279,14 +323,17 @@ impl Relay {
 
     fn size_hint(&self) -> SizeHint {
         let peeked = self.peeked.as_ref().map_or(0, |peeked| peeked.len() as u64);
-        match self.answer.size_hint().exact() {
+        match self.answer.size_hint().exact().filter(|_| self.veil.is_none()) {
             Some(rest) => SizeHint::with_exact(rest + peeked),
             None => SizeHint::default(),
         }
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.ending, Ending::NotYet) && self.peeked.is_none() && self.answer.is_complete()
+        matches!(self.ending, Ending::NotYet)
+            && self.peeked.is_none()
+            && self.answer.is_complete()
+            && self.veil.as_ref().is_none_or(|veil| veil.is_empty())
     }
 }
 
@@ -295,7 +342,8 @@ impl Drop for Relay {
         let mut facts = self.observer.facts(&self.provider.template.answer);
         facts.input = facts.input.or(self.counted.input);
         facts.output = facts.output.or(self.counted.output);
-        self.account.learned(facts);
+        facts.error_type = facts.error_type.or_else(|| self.counted.error_type.take());
+        self.account.learned(facts, self.observer.text());
         if self.is_over() {
             self.flight.completed();
             self.account.completed();

@@ -20,14 +20,16 @@ use super::admit::Permit;
 use super::attempts::ATTEMPTS;
 use super::clock::Clock;
 use super::dispatch::Reply;
-use super::frames::Frames;
+use super::frames::{Frames, Part};
 use super::handshake::{self, Handshake};
 use super::receive::Call;
 use super::relay::{self, AnswerBody};
 use super::upload::Upload;
 use super::{Plane, headers, query};
+use crate::dialect::facts::Observer;
 use crate::error::{REQUEST_ID, Refusal};
 use crate::presence::Presence;
+use crate::runtime::provider::Provider;
 use crate::upstream::connect::Stream;
 use crate::upstream::health::Flight;
 
@@ -66,6 +68,8 @@ pub(crate) struct Tunnel {
     upload: Arc<Upload>,
     clock: Clock,
     plane: Arc<Plane>,
+    /// Reads what the vendor says.
+    ear: Ear,
     /// Counts as under way.
     _flight: Flight,
     /// Held to the end: gives back what was reserved.
@@ -74,7 +78,7 @@ pub(crate) struct Tunnel {
 
 /// Makes the client's 101 of the vendor's.
 pub(super) async fn open(mut call: Call, reply: Reply) -> Response<AnswerBody> {
-    let Reply { head, answer, peeked: _, provider: _, permit, mut clock, flight } = reply;
+    let Reply { head, answer, peeked: _, provider, permit, mut clock, flight } = reply;
     // A conversation is no answer: it ends when it ends.
     clock.has_no_deadline();
     let agreed = call.websocket.as_ref().and_then(|handshake| handshake.as_ref().ok());
@@ -102,7 +106,8 @@ pub(super) async fn open(mut call: Call, reply: Reply) -> Response<AnswerBody> {
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }
-    let tunnel = Tunnel { vendor, ahead, account, upload, clock, plane, _flight: flight, _permit: permit };
+    let ear = Ear::new(provider);
+    let tunnel = Tunnel { vendor, ahead, account, upload, clock, plane, ear, _flight: flight, _permit: permit };
     let mut response = Response::new(AnswerBody::switching(tunnel, busy));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = headers;
@@ -131,6 +136,7 @@ impl Tunnel {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let mut deaf = |_: Part<'_>| {};
         let mut up = Flow::new(early);
         let mut down = Flow::new(std::mem::take(&mut self.ahead));
         let (mut first, mut afterwards) = (None, false);
@@ -140,8 +146,9 @@ impl Tunnel {
                 return Poll::Ready(End::Draining);
             }
             let (sent, received) = (up.passed, down.passed);
-            let uploaded = up.poll(client, &mut self.vendor, (Side::Client, Side::Vendor), context);
-            let downloaded = down.poll(&mut self.vendor, client, (Side::Vendor, Side::Client), context);
+            let uploaded = up.poll(client, &mut self.vendor, (Side::Client, Side::Vendor), &mut deaf, context);
+            let mut hear = |part: Part<'_>| self.ear.hear(part);
+            let downloaded = down.poll(&mut self.vendor, client, (Side::Vendor, Side::Client), &mut hear, context);
             self.upload.passed(up.passed - sent);
             self.account.handed_on(down.passed - received);
             for (flow, side) in [(&up, Side::Client), (&down, Side::Vendor)] {
@@ -196,6 +203,34 @@ impl Tunnel {
     }
 }
 
+/// Reads what the vendor says as it passes.
+struct Ear {
+    provider: Arc<Provider>,
+    observer: Observer,
+}
+
+impl Ear {
+    fn new(provider: Arc<Provider>) -> Self {
+        let observer = Observer::of_messages(&provider.template.answer);
+        Self { provider, observer }
+    }
+
+    fn hear(&mut self, part: Part<'_>) {
+        let plan = &self.provider.template.answer;
+        match part {
+            Part::Message(bytes) => self.observer.feed(plan, bytes),
+            Part::End => self.observer.next_message(plan),
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let Ear { provider, observer } = &self.ear;
+        self.account.learned(observer.facts(&provider.template.answer), 0);
+    }
+}
+
 /// One direction.
 struct Flow {
     /// Read before there was a tunnel; goes first.
@@ -233,13 +268,13 @@ impl Flow {
         if self.ahead.is_empty() { &self.buffer[self.start..self.end] } else { &self.ahead }
     }
 
-    fn went(&mut self, count: usize) {
+    fn went(&mut self, count: usize, ear: &mut impl FnMut(Part<'_>)) {
         let Self { ahead, buffer, start, frames, .. } = self;
         if ahead.is_empty() {
-            frames.feed(&buffer[*start..*start + count]);
+            frames.hear(&buffer[*start..*start + count], ear);
             *start += count;
         } else {
-            frames.feed(&ahead[..count]);
+            frames.hear(&ahead[..count], ear);
             ahead.advance(count);
         }
         self.passed += count;
@@ -252,6 +287,7 @@ impl Flow {
         from: &mut R,
         to: &mut W,
         (source, sink): (Side, Side),
+        ear: &mut impl FnMut(Part<'_>),
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Side>>
     where
@@ -262,7 +298,7 @@ impl Flow {
             while !self.waiting().is_empty() {
                 match ready!(Pin::new(&mut *to).poll_write(context, self.waiting())) {
                     Ok(0) | Err(_) => return Poll::Ready(Err(sink)),
-                    Ok(count) => self.went(count),
+                    Ok(count) => self.went(count, ear),
                 }
             }
             if self.ended {

@@ -2,6 +2,7 @@
 //! another attempt may follow, what has passed is kept up to a bound, as the pieces in which it came; else nothing is
 //! held. Trailers end here.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -32,6 +33,8 @@ pub(super) struct Upload {
     received: AtomicBool,
     /// The next piece is awaited from the client.
     awaited: AtomicBool,
+    /// It says that it is JSON.
+    json: bool,
 }
 
 const TOO_LARGE: u8 = 1;
@@ -39,6 +42,15 @@ const STALLED: u8 = 2;
 const BROKEN: u8 = 3;
 
 impl Upload {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, ..Self::default() }
+    }
+
+    /// Whether the client says that it is JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Received so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -140,6 +152,19 @@ impl Source {
             (endpoint, scanner)
         });
         Self { body, upload, limit, patience, timers: Arc::clone(timers), clock: None, scan, kept: None }
+    }
+
+    /// Of the body; `None`: it is not known before it has come.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// The next piece, for one who takes it all in before anything is sent: nothing is kept here, and nothing is gone.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {
+        self.kept = None;
+        let piece = poll_fn(|context| self.poll_piece(context)).await;
+        self.upload.gone.store(false, Ordering::Relaxed);
+        piece.map(|piece| piece.map_err(|BodyFailed| self.upload.refusal().unwrap_or(Refusal::BodyBroken)))
     }
 
     /// Keeps what passes, as long as it is no more than `bound` bytes and `held` can grow by them.

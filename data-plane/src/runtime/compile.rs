@@ -236,6 +236,7 @@ impl References<'_> {
             disabled,
             realtime,
             compression,
+            asks_usage,
             timeouts,
             max_body_bytes,
             further_attempts,
@@ -256,6 +257,7 @@ impl References<'_> {
                     template: Arc::clone(&template),
                     disabled,
                     realtime,
+                    asks_usage,
                     upstream,
                     credential,
                     destination,
@@ -307,6 +309,7 @@ impl References<'_> {
             disabled,
             realtime: realtime && target.providers().all(|provider| provider.realtime),
             compression,
+            asks_usage,
             timeouts,
             // Whichever of them gets it must take it.
             max_body_bytes: max_body_bytes

@@ -36,6 +36,8 @@ pub struct Endpoint {
     pub realtime: bool,
     /// What the vendor may do to its answers.
     pub compression: Compression,
+    /// Streams are asked for usage on a client's behalf where the provider's template says so.
+    pub asks_usage: bool,
     /// Its own; what is unset, the provider of the attempt decides.
     pub timeouts: Timeouts,
     /// Of a request, at most; `None`: the node's usual.
@@ -123,6 +125,7 @@ pub(super) mod wire {
         pub(in crate::runtime) disabled: bool,
         pub(in crate::runtime) realtime: bool,
         pub(in crate::runtime) compression: Compression,
+        pub(in crate::runtime) asks_usage: bool,
         pub(in crate::runtime) timeouts: Timeouts,
         pub(in crate::runtime) max_body_bytes: Option<u64>,
         /// `None`: by the number of targets.
@@ -153,6 +156,7 @@ pub(super) mod wire {
                 realtime_disabled,
                 compression,
                 max_body_bytes,
+                usage_not_asked,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -190,6 +194,7 @@ pub(super) mod wire {
                 disabled,
                 realtime: !realtime_disabled,
                 compression,
+                asks_usage: !usage_not_asked,
                 timeouts: timeouts.into(),
                 max_body_bytes: (max_body_bytes != 0).then_some(max_body_bytes),
                 further_attempts: retry.map(|proto::config::Retry { attempts }| attempts.min(MOST_ATTEMPTS)),

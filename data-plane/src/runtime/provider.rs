@@ -26,6 +26,8 @@ pub struct Provider {
     pub disabled: bool,
     /// WebSocket may be spoken over it.
     pub realtime: bool,
+    /// Its streams are asked for usage on a client's behalf where the template says so.
+    pub asks_usage: bool,
     /// Where the vendor is.
     pub upstream: Upstream,
     /// The credential header, marked sensitive; `None`: none is sent.

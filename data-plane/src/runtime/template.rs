@@ -30,6 +30,33 @@ pub struct Template {
     pub credential_names: Box<[Box<str>]>,
     /// Which paths speak WebSocket.
     pub realtime: Realtime,
+    /// Which streams are asked for usage on a client's behalf.
+    pub ask_usage: AskUsage,
+}
+
+/// Streams that carry usage only when the request has `stream_options.include_usage`.
+#[derive(Debug, Default)]
+pub struct AskUsage {
+    paths: Box<[Box<str>]>,
+    unversioned: Box<[Box<str>]>,
+    api_version_from: Box<str>,
+    /// A request with one of these members at its top is not asked.
+    pub unless: Box<[Box<str>]>,
+}
+
+impl AskUsage {
+    /// Whether a vendor path (without the query) takes the question, at this `api-version` of the query.
+    pub fn covers(&self, path: &str, api_version: impl FnOnce() -> Option<String>) -> bool {
+        let named = |paths: &[Box<str>]| paths.iter().any(|known| matches(known, path));
+        named(&self.unversioned)
+            || (named(&self.paths)
+                && (self.api_version_from.is_empty()
+                    || api_version().is_some_and(|version| {
+                        // Versions are dates, so their text sorts; `-preview` and the like come after the date.
+                        let date = version.get(..self.api_version_from.len());
+                        date.is_some_and(|date| date >= &*self.api_version_from)
+                    })))
+    }
 }
 
 /// Where a vendor speaks WebSocket, and how a browser shows its key there.
@@ -44,13 +71,18 @@ pub struct Realtime {
 impl Realtime {
     /// Whether a vendor path (without the query) speaks WebSocket.
     pub fn covers(&self, path: &str) -> bool {
-        self.paths.iter().any(|known| match known.split_once('*') {
-            None => **known == *path,
-            Some((before, after)) => path
-                .strip_prefix(before)
-                .and_then(|rest| rest.strip_suffix(after))
-                .is_some_and(|part| !part.is_empty() && !part.contains('/')),
-        })
+        self.paths.iter().any(|known| matches(known, path))
+    }
+}
+
+/// Whether it is this path; a `*` stands for a part of one segment.
+fn matches(known: &str, path: &str) -> bool {
+    match known.split_once('*') {
+        None => *known == *path,
+        Some((before, after)) => path
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after))
+            .is_some_and(|part| !part.is_empty() && !part.contains('/')),
     }
 }
 
@@ -93,7 +125,7 @@ mod wire {
     use proto::config::{StreamFraming, template};
     use uuid::Uuid;
 
-    use super::{AuthFailure, Dialect, ModelPlan, Pointers, Realtime, Template, facts};
+    use super::{AskUsage, AuthFailure, Dialect, ModelPlan, Pointers, Realtime, Template, facts};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Template {
@@ -111,6 +143,9 @@ mod wire {
                 auth_failure_body,
                 realtime_paths,
                 realtime_key_protocol,
+                ask_usage,
+                error_header,
+                unfinished,
             } = proto::config::Template::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the template cannot be decoded"))?;
             let dialect = dialect_of(dialect)?;
@@ -134,7 +169,10 @@ mod wire {
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             let (model, served) = model_plan(model)?;
-            let answer = answer_plan(usage, &served)?;
+            let mut answer = answer_plan(usage, &served)?;
+            answer.error_header = header(&error_header, "/usage/errorHeader")?;
+            answer.unfinished = boxed(unfinished);
+            let template::AskUsage { paths, api_version_from, unless, unversioned } = ask_usage.unwrap_or_default();
             Ok(Self {
                 id,
                 name: name.into(),
@@ -148,6 +186,12 @@ mod wire {
                 realtime: Realtime {
                     paths: realtime_paths.into_iter().map(Into::into).collect(),
                     key_protocol: realtime_key_protocol.into(),
+                },
+                ask_usage: AskUsage {
+                    paths: boxed(paths),
+                    unversioned: boxed(unversioned),
+                    api_version_from: api_version_from.into(),
+                    unless: boxed(unless),
                 },
             })
         }
@@ -193,6 +237,15 @@ mod wire {
             output_header,
             framing,
             output_excludes_reasoning,
+            input_audio,
+            output_audio,
+            cached_audio,
+            finish_reason,
+            further_input,
+            tool_calls,
+            error_type,
+            text,
+            payload,
         } = usage.unwrap_or_default();
         let framing = match StreamFraming::try_from(framing) {
             Ok(StreamFraming::Unspecified | StreamFraming::Sse) => facts::Framing::ServerSentEvents,
@@ -204,10 +257,19 @@ mod wire {
         let places = facts::Places {
             model,
             input: &input,
+            further_input: &further_input,
             output: &output,
             cached_input: &cached_input,
             cache_write: &cache_write,
             reasoning: &reasoning,
+            input_audio: &input_audio,
+            cached_audio: &cached_audio,
+            output_audio: &output_audio,
+            finish_reason: &finish_reason,
+            tool_calls: &tool_calls,
+            error_type: &error_type,
+            text: &text,
+            payload: &payload,
         };
         let mut plan = facts::Plan::new(&places).map_err(|_| bad_pointer("/usage"))?;
         plan.input_excludes_cached = input_excludes_cached;
@@ -216,6 +278,10 @@ mod wire {
         plan.output_header = header(&output_header, "/usage/outputHeader")?;
         plan.framing = framing;
         Ok(plan)
+    }
+
+    fn boxed(list: Vec<String>) -> Box<[Box<str>]> {
+        list.into_iter().map(Into::into).collect()
     }
 
     fn header(name: &str, pointer: &'static str) -> Result<Option<Box<str>>, Invalid> {

@@ -352,9 +352,10 @@ async fn a_stream_passes_byte_for_byte_whatever_its_line_ends_and_wherever_it_is
             });
             let answer = [answer.as_slice(), b"0\r\n\r\n"].concat();
             let mut client = stand.client().await;
-            client.send(get("/v1/x").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+            client.send(post("/v1/x", "{}").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
             let mut upstream = vendor.accept().await;
             upstream.head().await;
+            upstream.exactly(2).await;
             upstream.send(&answer).await;
             let came = client.answer().await;
             assert_eq!(came.text(), whole, "{end:?} in pieces of {size}");

@@ -448,3 +448,42 @@ async fn a_client_that_stays_when_the_vendor_has_gone_does_not_keep_the_tunnel()
     assert_eq!(stand.record().await.outcome, Outcome::Answered);
     drop(client);
 }
+
+#[tokio::test]
+async fn the_turns_of_a_conversation_are_counted_together() {
+    let vendor = Vendor::start().await;
+    let usage = config::template::Usage {
+        input: texts(["/response/usage/input_tokens"]),
+        output: texts(["/response/usage/output_tokens"]),
+        ..config::template::Usage::default()
+    };
+    let metered = config::Template { usage: Some(usage), ..realtime() };
+    let mut stand = Stand::start(&draft(&vendor).put(Kind::Template, TEMPLATE, &metered)).await;
+    let (mut client, mut upstream) = tunnel(&stand, &vendor).await;
+    let done = |input: u64, output: u64| {
+        format!(
+            r#"{{"type":"response.done","response":{{"usage":{{"input_tokens":{input},"output_tokens":{output}}}}}}}"#
+        )
+    };
+    let (first, second) = (done(100, 20), done(30, 4));
+    let frame = |head: u8, text: &[u8]| [&[head, u8::try_from(text.len()).unwrap()][..], text].concat();
+    let (start, end) = second.as_bytes().split_at(60);
+    let turns = [
+        frame(0x81, first.as_bytes()),
+        frame(0x01, start),
+        frame(0x89, b"ping"),
+        frame(0x80, end),
+        // Compressed: it passes, and nobody here reads it.
+        frame(0xc1, done(7, 7).as_bytes()),
+        VENDOR_CLOSES.to_vec(),
+    ]
+    .concat();
+    upstream.send(&turns).await;
+    assert_eq!(client.exactly(turns.len()).await, turns);
+    client.send(CLIENT_CLOSES).await;
+    drop(upstream);
+    drop(client);
+    let record = stand.record().await;
+    assert_eq!((record.input_tokens, record.output_tokens), (Some(130), Some(24)));
+    assert!(!record.estimated);
+}

@@ -193,6 +193,13 @@ impl Vendor {
         }
     }
 
+    /// What is left of them for a client that did not ask, where Lockgate asked for it.
+    pub fn veiled_events(self) -> Vec<String> {
+        let mut events = self.chat_events(true);
+        events.retain(|event| self == Self::Mistral || !event.contains("prompt_tokens"));
+        events
+    }
+
     /// [`Vendor::chat_events`] as a stream.
     pub fn chat_stream(self, usage: bool) -> Answer {
         self.chat_events(usage).into_iter().fold(Answer::stream(), Answer::piece)
@@ -223,6 +230,14 @@ impl Vendor {
                 "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000,
                 "model": self.served_model(), "choices": choices,
             })
+        };
+        let chunk = |choices: Value| {
+            let mut chunk = chunk(choices);
+            if usage && self != Self::Mistral {
+                // Asked, every chunk says that the count is still to come.
+                chunk["usage"] = Value::Null;
+            }
+            chunk
         };
         let mut chunks = Vec::new();
         if self == Self::Azure {

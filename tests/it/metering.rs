@@ -1,0 +1,157 @@
+//! What is asked of vendors so that tokens are known, what clients see of it, and what becomes of lies and of answers
+//! that nobody waits for.
+
+use serde_json::{Value, json};
+use tests::{Answer, Endpoint, Key, Stack, Upstream, Vendor};
+
+async fn a_provider(stack: &Stack, vendor: Vendor, more: Value) -> (Upstream, Endpoint, Key) {
+    let upstream = Upstream::start(vendor).await;
+    let provider = stack.provider_with(vendor.name(), &upstream, more).await;
+    let key = stack.key(vendor.name(), &[&provider]).await;
+    (upstream, provider, key)
+}
+
+const AZURE: &str = "/openai/deployments/my-gpt4o-deployment/chat/completions?api-version=";
+
+#[tokio::test]
+async fn a_stream_is_asked_for_usage_and_the_client_sees_nothing_of_it() {
+    let stack = Stack::sqlite().await;
+    for vendor in [Vendor::OpenAi, Vendor::Azure] {
+        let (upstream, provider, key) = a_provider(&stack, vendor, json!({})).await;
+        let path =
+            if vendor == Vendor::Azure { format!("{AZURE}2024-10-21") } else { "/v1/chat/completions".to_owned() };
+        let body =
+            r#"{"model": "m",  "messages":[{"role":"user","content":"\u00e9 \"stream\":false"}], "stream": true }"#;
+        let call = || provider.call("POST", &path).header("content-type", "application/json").key(&key.secret);
+        let reply = stack.send(&call().body(body)).await;
+        assert_eq!(reply.text(), vendor.veiled_events().concat(), "{vendor:?}");
+        let sent = upstream.latest().request;
+        let asked = body.replace("true }", r#"true,"stream_options":{"include_usage":true} }"#);
+        assert_eq!(String::from_utf8_lossy(&sent.body), asked, "{vendor:?}");
+        assert_eq!(sent.header("content-length"), Some(asked.len().to_string().as_str()), "{vendor:?}");
+
+        // A client that asks by itself gets everything, and its body goes as it is.
+        let body = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
+        let reply = stack.send(&call().body(body)).await;
+        assert_eq!(reply.text(), vendor.chat_events(true).concat(), "{vendor:?}");
+        assert_eq!(String::from_utf8_lossy(&upstream.latest().request.body), body, "{vendor:?}");
+
+        // What is no stream is not touched.
+        let body = r#"{"model":"m","messages":[]}"#;
+        assert_eq!(stack.send(&call().body(body)).await.status(), 200);
+        assert_eq!(String::from_utf8_lossy(&upstream.latest().request.body), body, "{vendor:?}");
+    }
+    let rows = stack.usage_rows(6).await;
+    for row in &rows {
+        assert_eq!(row["inputTokens"], Vendor::INPUT_TOKENS, "{row:#}");
+        assert_eq!(row["outputTokens"], Vendor::OUTPUT_TOKENS, "{row:#}");
+    }
+    stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_who_would_refuse_or_was_not_to_be_asked() {
+    let stack = Stack::sqlite().await;
+    let (azure, provider, key) = a_provider(&stack, Vendor::Azure, json!({})).await;
+    for (version, more) in [("2024-06-01", ""), ("2024-10-20-preview", ""), ("2024-10-21", r#","data_sources":[{}]"#)] {
+        let body = format!(r#"{{"messages":[],"stream":true{more}}}"#);
+        let call = provider.call("POST", &format!("{AZURE}{version}")).header("content-type", "application/json");
+        assert_eq!(stack.send(&call.body(body.clone()).key(&key.secret)).await.status(), 200, "{version}");
+        assert_eq!(String::from_utf8_lossy(&azure.latest().request.body), body, "{version}");
+    }
+    let (openai, provider, key) = a_provider(&stack, Vendor::OpenAi, json!({"usage": {"ask": false}})).await;
+    let chat = Vendor::OpenAi.chat_body(true);
+    assert_eq!(
+        stack.send(&provider.chat(true).key(&key.secret)).await.text(),
+        Vendor::OpenAi.chat_events(false).concat()
+    );
+    assert_eq!(openai.latest().request.json(), chat);
+    let rows = stack.usage_rows(4).await;
+    for row in &rows {
+        assert_eq!((&row["inputTokens"], &row["outputTokens"]), (&Value::Null, &Value::Null), "{row:#}");
+        assert_eq!((&row["estimated"], &row["finishReason"]), (&json!(false), &json!("stop")), "{row:#}");
+    }
+    stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_client_left_behind_is_estimated_and_marked() {
+    let stack = Stack::sqlite().await;
+    for vendor in [Vendor::OpenAi, Vendor::Anthropic] {
+        let (upstream, provider, key) = a_provider(&stack, vendor, json!({})).await;
+        let first: String = vendor.chat_events(false).into_iter().take_while(|event| !event.contains("two")).collect();
+        upstream.next(Answer::stream().piece(first.clone()).hang());
+        let call = provider.chat(true).header("anthropic-version", "2023-06-01").key(&key.secret);
+        let mut leaving = stack.client().begin(&call).await.unwrap();
+        leaving.until(&first).await;
+        drop(leaving);
+    }
+    let rows = stack.usage_rows(2).await;
+    for (row, vendor) in rows.iter().rev().zip([Vendor::OpenAi, Vendor::Anthropic]) {
+        assert_eq!((&row["outcome"], &row["estimated"]), (&json!("client_gone"), &json!(true)), "{row:#}");
+        // A token for every four bytes of "one", and of the question, unless the vendor has said.
+        let question = vendor.chat_body(true).to_string().len().div_ceil(4);
+        let input = if vendor == Vendor::Anthropic { json!(Vendor::INPUT_TOKENS) } else { json!(question) };
+        assert_eq!((&row["inputTokens"], &row["outputTokens"]), (&input, &json!(1)), "{row:#}");
+    }
+    stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_vendors_error_is_told_by_its_class() {
+    let stack = Stack::sqlite().await;
+    for (number, vendor) in Vendor::ALL.into_iter().enumerate() {
+        let (upstream, provider, key) = a_provider(&stack, vendor, json!({})).await;
+        upstream.next(vendor.error(429, "Slow down."));
+        stack.send(&provider.chat(false).key(&key.secret)).await;
+        let rows = stack.usage_rows(number + 1).await;
+        let class = match vendor {
+            Vendor::Gemini => "RESOURCE_EXHAUSTED",
+            Vendor::Azure => "429",
+            Vendor::OpenAi | Vendor::Anthropic | Vendor::Mistral => "rate_limit_error",
+        };
+        assert_eq!(rows[0]["errorType"], class, "{:#}", rows[0]);
+        assert_eq!(rows[0]["inputTokens"], Value::Null, "{:#}", rows[0]);
+    }
+    stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_model_is_found_behind_a_picture_and_the_first_of_two_counts() {
+    let stack = Stack::sqlite().await;
+    let (_upstream, provider, key) = a_provider(&stack, Vendor::OpenAi, json!({})).await;
+    let picture = "A".repeat(30 * 1024 * 1024);
+    let body = format!(
+        r#"{{"messages":[{{"content":[{{"image_url":"data:image/png;base64,{picture}"}}]}}],"model":"seen","stream":true}}"#
+    );
+    let call = |body: String| {
+        provider
+            .call("POST", "/v1/chat/completions")
+            .header("content-type", "application/json")
+            .body(body)
+            .key(&key.secret)
+    };
+    assert_eq!(stack.send(&call(body)).await.status(), 200);
+    let rows = stack.usage_rows(1).await;
+    assert_eq!(rows[0]["requestedModel"], "seen");
+    // Too large to be held: it was not asked, so nobody knows.
+    assert_eq!(rows[0]["inputTokens"], Value::Null);
+    let body = r#"{"model":"first","messages":[],"model":"second"}"#;
+    assert_eq!(stack.send(&call(body.to_owned())).await.status(), 200);
+    assert_eq!(stack.usage_rows(2).await[0]["requestedModel"], "first");
+    stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_stored_answer_that_is_read_again_counts_no_tokens_again() {
+    let stack = Stack::sqlite().await;
+    let (upstream, provider, key) = a_provider(&stack, Vendor::OpenAi, json!({})).await;
+    upstream.next(Answer::json(200, &Vendor::OpenAi.chat_answer()));
+    assert_eq!(
+        stack.send(&provider.call("GET", "/v1/chat/completions/chatcmpl-1").key(&key.secret)).await.status(),
+        200
+    );
+    let row = &stack.usage_rows(1).await[0];
+    assert_eq!((&row["servedModel"], &row["inputTokens"]), (&json!(Vendor::OpenAi.served_model()), &Value::Null));
+    stack.shutdown().await;
+}
