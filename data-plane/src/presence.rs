@@ -2,6 +2,7 @@
 //! And the register of all connections, through which a stopping node reaches them.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::runtime::request_id::RequestIds;
 pub(crate) struct Presence {
     number: u64,
     worker: usize,
+    peer: Option<IpAddr>,
     ids: RequestIds,
     began: Instant,
     busy: AtomicUsize,
@@ -59,6 +61,11 @@ impl Presence {
     /// The worker that serves it, counted from 0.
     pub(crate) fn worker(&self) -> usize {
         self.worker
+    }
+
+    /// Who is at the other end; `None`: not known.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// A request begins. `taking`: whoever watches its stream.
@@ -207,6 +214,11 @@ impl Busy {
         Refusal::ALL.get(place.checked_sub(1)?).copied()
     }
 
+    /// Who is at the other end; `None`: not known.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.presence.peer()
+    }
+
     /// The answer was asked for more, and had it or not.
     pub(crate) fn asked(&self, had: bool) {
         if let Some(taking) = &self.taking {
@@ -258,11 +270,12 @@ impl Register {
     }
 
     /// A connection has come, and this worker serves it.
-    pub(crate) fn arrive(register: &Arc<Self>, worker: usize) -> Arc<Presence> {
+    pub(crate) fn arrive(register: &Arc<Self>, worker: usize, peer: Option<IpAddr>) -> Arc<Presence> {
         let number = register.next.fetch_add(1, Ordering::Relaxed);
         let presence = Arc::new(Presence {
             number,
             worker,
+            peer,
             ids: RequestIds::new(register.process, number),
             began: Instant::now(),
             busy: AtomicUsize::new(0),

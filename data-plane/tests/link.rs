@@ -357,6 +357,7 @@ fn record() -> Record {
         cost_nanos: None,
         price_version: None,
         unpriced: false,
+        denial: None,
     }
 }
 

@@ -2,6 +2,7 @@
 // A failed `unwrap` is a failed test, and says where.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod admin;
 mod benchmark;
 mod breaker;

@@ -15,6 +15,7 @@ use uuid::fmt::Hyphenated;
 use super::Plane;
 use super::attempts::{Attempts, Ending};
 use super::bill::{self, Bill};
+use super::denial::Denial;
 use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
@@ -131,6 +132,8 @@ pub struct Record {
     pub price_version: Option<Arc<str>>,
     /// The cost is unknown because there is no price, not for want of tokens.
     pub unpriced: bool,
+    /// Why a rule refused it; `None`: none did.
+    pub denial: Option<Box<Denial>>,
 }
 
 /// Where records go. Must not block.
@@ -172,6 +175,7 @@ pub(super) struct Account {
     /// `None`: nobody has said how it ended, so the client left.
     outcome: Option<Outcome>,
     refusal: Option<Refusal>,
+    denial: Option<Box<Denial>>,
     cause: Option<Cow<'static, str>>,
     status: Option<StatusCode>,
     upstream_status: Option<StatusCode>,
@@ -210,6 +214,7 @@ impl Account {
             admitted: false,
             outcome: None,
             refusal: None,
+            denial: None,
             cause: None,
             status: None,
             upstream_status: None,
@@ -277,6 +282,15 @@ impl Account {
     /// Another for every request.
     pub(super) fn random(&self) -> u64 {
         self.id.as_u64_pair().1
+    }
+
+    /// A rule refuses it, for this reason.
+    pub(super) fn denied(&mut self, denial: Box<Denial>) {
+        self.denial = Some(denial);
+    }
+
+    pub(super) fn denial(&self) -> Option<&Denial> {
+        self.denial.as_deref()
     }
 
     /// For the log line: may name addresses.
@@ -416,6 +430,7 @@ impl Account {
             cost_nanos,
             price_version,
             unpriced,
+            denial: self.denial.take(),
         })
     }
 }

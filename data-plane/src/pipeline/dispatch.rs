@@ -81,6 +81,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     let deadline = total.map(|total| Instant::from_std(call.account.started()) + total);
     let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
     let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
+    plan.bar(permit.barred);
     let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
     loop {
         let ended = attempt(call, &permit, &mut parcel, &leg, deadline).await;

@@ -15,6 +15,7 @@ use super::account::{Account, Outcome};
 use super::admit::Permit;
 use super::attempts::ATTEMPTS;
 use super::clock::{Clock, Late};
+use super::denial::Denial;
 use super::dispatch::Reply;
 use super::receive::{self, Call};
 use super::tunnel::Tunnel;
@@ -138,7 +139,8 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     let Call { head, mut account, busy, request_id, .. } = call;
     let http1 = head.version != Version::HTTP_2;
     let dialect = account.dialect();
-    let (status, mut headers, body) = refusal.render(dialect, request_id.as_str(), &request_id.header(), http1);
+    let why = account.denial().map(Denial::text).unwrap_or_default();
+    let (status, mut headers, body) = refusal.explain(&why, dialect, request_id.as_str(), &request_id.header(), http1);
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }

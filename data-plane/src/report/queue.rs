@@ -130,6 +130,7 @@ mod tests {
             cost_nanos: None,
             price_version: None,
             unpriced: false,
+            denial: None,
         }
     }
 

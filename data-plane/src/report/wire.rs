@@ -36,6 +36,8 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         cost_nanos,
         price_version,
         unpriced,
+        // Explained to the caller alone.
+        denial: _,
     } = record;
     // One allocation for all ids.
     let mut ids = [id, endpoint_id, api_key_id, provider_id.unwrap_or_default()].map(Uuid::into_bytes).concat();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::HeaderName;
 use uuid::Uuid;
 
+use super::access::Access;
 use super::carried::Carried;
 use super::context::Context;
 use super::key_location::KeyLocation;
+use super::models::ModelRules;
 use super::provider::{Provider, Timeouts};
 use super::proxy::{Route, RouteTarget, Strategy};
 use super::template::Template;
@@ -42,6 +44,14 @@ pub struct Endpoint {
     pub further_attempts: u32,
     /// Where requests go.
     pub target: Target,
+    /// A proxy's own; what its providers have comes on top. `None`: everything passes.
+    pub access: Option<Box<Access>>,
+    /// A proxy's own; what its providers have comes on top. `None`: all, as they are named.
+    pub models: Option<Box<ModelRules>>,
+    /// It, or a provider behind it, has rules of access.
+    pub guards_paths: bool,
+    /// It, a target or a provider behind it has rules of models.
+    pub guards_models: bool,
     /// What is counted of it.
     pub(crate) meters: Carried<EndpointMeters>,
 }
@@ -108,7 +118,7 @@ pub(super) mod wire {
     use proto::config::endpoint;
     use uuid::Uuid;
 
-    use super::{Compression, Context, KeyLocation, MOST_ATTEMPTS, Timeouts};
+    use super::{Access, Compression, Context, KeyLocation, MOST_ATTEMPTS, ModelRules, Timeouts};
     use crate::runtime::invalid::{Code, Invalid};
     use crate::runtime::{provider, proxy};
 
@@ -125,6 +135,8 @@ pub(super) mod wire {
         /// `None`: by the number of targets.
         pub(in crate::runtime) further_attempts: Option<u32>,
         pub(in crate::runtime) target: ParsedTarget,
+        pub(in crate::runtime) access: Option<Box<Access>>,
+        pub(in crate::runtime) models: Option<Box<ModelRules>>,
     }
 
     pub(in crate::runtime) enum ParsedTarget {
@@ -149,6 +161,8 @@ pub(super) mod wire {
                 target,
                 realtime_disabled,
                 compression,
+                access_control,
+                models,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -189,6 +203,8 @@ pub(super) mod wire {
                 timeouts: timeouts.into(),
                 further_attempts: retry.map(|proto::config::Retry { attempts }| attempts.min(MOST_ATTEMPTS)),
                 target,
+                access: access_control.map(Access::try_from).transpose()?.map(Box::new),
+                models: models.map(|rules| Box::new(rules.into())),
             })
         }
     }

@@ -3,6 +3,7 @@
 use http::HeaderName;
 use uuid::Uuid;
 
+use super::access::Pattern;
 use crate::dialect::Dialect;
 use crate::dialect::facts;
 use crate::dialect::pointer::Pointers;
@@ -72,6 +73,10 @@ pub struct ModelPlan {
     pub path_before: Box<str>,
     /// ... and the first of these, or the end.
     pub path_after: Box<[Box<str>]>,
+    /// Where the vendor lists its models; below one, a path names a model.
+    pub list_paths: Box<[Box<str>]>,
+    /// Requests there carry a body and run no model.
+    pub unmodelled: Box<[Pattern]>,
 }
 
 impl ModelPlan {
@@ -93,7 +98,7 @@ mod wire {
     use proto::config::{StreamFraming, template};
     use uuid::Uuid;
 
-    use super::{AuthFailure, Dialect, ModelPlan, Pointers, Realtime, Template, facts};
+    use super::{AuthFailure, Dialect, ModelPlan, Pattern, Pointers, Realtime, Template, facts};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Template {
@@ -111,6 +116,8 @@ mod wire {
                 auth_failure_body,
                 realtime_paths,
                 realtime_key_protocol,
+                model_list_paths,
+                unmodelled_paths,
             } = proto::config::Template::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the template cannot be decoded"))?;
             let dialect = dialect_of(dialect)?;
@@ -133,7 +140,12 @@ mod wire {
                         .ok_or_else(|| Invalid::new("/authFailureStatus", Code::Malformed, "not a status of an error"))
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            let (model, served) = model_plan(model)?;
+            let (mut model, served) = model_plan(model)?;
+            model.list_paths = model_list_paths.into_iter().map(Into::into).collect();
+            let unmodelled = unmodelled_paths.iter().map(|path| Pattern::parse(path)).collect::<Option<_>>();
+            model.unmodelled = unmodelled.ok_or_else(|| {
+                Invalid::new("/model/unmodelledPaths", Code::Malformed, "not paths with a final `/*`")
+            })?;
             let answer = answer_plan(usage, &served)?;
             Ok(Self {
                 id,
@@ -177,6 +189,8 @@ mod wire {
             body: Pointers::new(body).map_err(|_| bad_pointer("/model/requestBody"))?,
             path_before: request_path_before.into(),
             path_after: request_path_after.into_iter().filter(|after| !after.is_empty()).map(Into::into).collect(),
+            list_paths: Box::default(),
+            unmodelled: Box::default(),
         };
         Ok((plan, response_body))
     }
@@ -241,6 +255,7 @@ mod tests {
             body: Pointers::default(),
             path_before: before.into(),
             path_after: after.iter().map(|text| (*text).into()).collect(),
+            ..ModelPlan::default()
         }
     }
 
