@@ -3,6 +3,7 @@
 
 pub mod aws;
 pub mod facts;
+pub mod naming;
 pub mod pointer;
 pub mod scan;
 pub mod sse;

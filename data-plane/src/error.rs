@@ -304,8 +304,7 @@ impl Refusal {
                  to allow it."
             }
             Self::ModelNotAllowed => {
-                "This model may not be used here. Choose one that GET on the models path lists, or ask an administrator \
-                 to allow it."
+                "This model may not be used here. Choose one that the rule allows, or ask an administrator to allow it."
             }
             Self::ModelRequired => {
                 "Models are restricted here, and the request does not say which one it is for. Name the model, or ask \

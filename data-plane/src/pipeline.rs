@@ -15,6 +15,7 @@ mod guard;
 mod handshake;
 mod headers;
 mod links;
+mod models;
 mod parcel;
 mod paths;
 mod plan;

@@ -19,6 +19,7 @@ mod house;
 mod keys;
 mod leaks;
 mod link;
+mod models;
 mod nodes;
 mod passthrough;
 mod processes;

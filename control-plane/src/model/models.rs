@@ -34,13 +34,6 @@ impl Models {
         *self == Self::default()
     }
 
-    /// Until gateways enforce them, nothing is stored.
-    pub fn refuse(&self, violations: &mut Vec<Violation>) {
-        if !self.is_default() {
-            violations.push(Violation::not_supported("/models"));
-        }
-    }
-
     /// Names that a request could carry, each once.
     pub fn check(&self, violations: &mut Vec<Violation>) {
         if self.allow.len() > MOST {

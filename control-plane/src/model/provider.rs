@@ -93,7 +93,6 @@ impl ProviderInput {
         self.retries.check(&mut violations);
         self.access_control.check(&mut violations);
         self.models.check(&mut violations);
-        self.models.refuse(&mut violations);
         let reserved = [("limits", &self.limits), ("policies", &self.policies)];
         refuse_unenforced(reserved, &mut violations);
         if violations.is_empty() { Ok((self, warnings)) } else { Err(Error::Invalid(violations)) }
@@ -191,7 +190,8 @@ mod tests {
             assert_eq!(with(member, value), [(format!("/{member}"), "not_supported")]);
         }
         assert_eq!(with("limits", json!({})), []);
-        assert_eq!(with("models", json!({ "allow": ["gpt-4o"] })), [("/models".to_owned(), "not_supported")]);
+        assert_eq!(with("models", json!({ "allow": ["gpt-4o"] })), []);
+        assert_eq!(with("models", json!({ "force": "" })), [("/models/force".to_owned(), "invalid")]);
         assert_eq!(with("accessControl", json!({ "mode": "denyAll" })), []);
         let path = "/accessControl/exceptions/0/path".to_owned();
         assert_eq!(with("accessControl", json!({ "exceptions": [{ "path": "x" }] })), [(path, "invalid")]);

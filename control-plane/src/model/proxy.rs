@@ -157,9 +157,6 @@ impl ProxySpec {
                 let message = format!("must be between 0 and {MOST_PRIORITY}");
                 violations.push(Violation::invalid(format!("/targets/{index}/priority"), message));
             }
-            if !target.aliases.is_empty() {
-                violations.push(Violation::not_supported(format!("/targets/{index}/aliases")));
-            }
             check_aliases(&target.aliases, &format!("/targets/{index}/aliases"), &mut violations);
         }
         self.security.accept(default, &mut violations);
@@ -167,7 +164,6 @@ impl ProxySpec {
         self.retries.check(&mut violations);
         self.access_control.check(&mut violations);
         self.models.check(&mut violations);
-        self.models.refuse(&mut violations);
         let reserved = [("limits", &self.limits), ("policies", &self.policies)];
         refuse_unenforced(reserved, &mut violations);
         if violations.is_empty() { Ok(self) } else { Err(Error::Invalid(violations)) }

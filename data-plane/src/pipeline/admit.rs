@@ -20,8 +20,6 @@ pub(super) struct Permit {
     pub(super) runtime: Arc<Runtime>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) context: usize,
-    /// Whose models are ruled, when they are.
-    #[expect(dead_code, reason = "read when models are ruled")]
     pub(super) key: Arc<ApiKey>,
     /// A bit for each target whose rules do not let the request pass.
     pub(super) barred: u64,

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::admit::Permit;
 use super::attempts::Ending;
 use super::clock::{Clock, Late};
+use super::models;
 use super::parcel::Parcel;
 use super::plan::{Leg, Plan};
 use super::receive::Call;
@@ -82,6 +83,10 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
     let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
     plan.bar(permit.barred);
+    if endpoint.guards_models || permit.key.models.is_some() {
+        // Boxed, so that other requests do not pay for its size.
+        plan.bar(Box::pin(models::settle(call, &permit, &mut parcel, deadline)).await?);
+    }
     let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
     loop {
         let ended = attempt(call, &permit, &mut parcel, &leg, deadline).await;
@@ -226,7 +231,7 @@ async fn attempt(
     let mut clock =
         Clock::start_until(call.timers(), timeouts.first_byte.unwrap_or(node.upstream_first_byte), deadline);
     let idle = timeouts.idle.unwrap_or(node.upstream_idle);
-    let request = parcel.pack(call, permit, provider)?;
+    let request = parcel.pack(call, permit, leg)?;
     let attempt = Attempt {
         provider,
         pool: leg.flight.pool(),

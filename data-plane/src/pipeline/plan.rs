@@ -39,6 +39,11 @@ pub(super) struct Leg<'a> {
 }
 
 impl Leg<'_> {
+    /// Which of the endpoint's targets it is.
+    pub(super) fn target(&self) -> usize {
+        self.bit.trailing_zeros() as usize
+    }
+
     /// Nothing was tried before it.
     pub(super) fn is_first(&self) -> bool {
         self.first

@@ -1,6 +1,7 @@
 //! Which models may be asked for and what is sent in their place, compiled. Names are compared byte for byte.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The rules of a key, an endpoint or a provider.
 #[derive(Debug, Default)]
@@ -23,6 +24,15 @@ pub enum Allowed {
     Exactly(Box<str>),
     /// All that begin so.
     Beginning(Box<str>),
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(text) => formatter.write_str(text),
+            Self::Beginning(text) => write!(formatter, "{text}*"),
+        }
+    }
 }
 
 impl Allowed {

@@ -69,6 +69,8 @@ pub struct AuthFailure {
 pub struct ModelPlan {
     /// One pointer into the body; empty: not there.
     pub body: Pointers,
+    /// The same, as it is written; empty: not there.
+    pub pointer: Box<str>,
     /// The model is the path between this text ...
     pub path_before: Box<str>,
     /// ... and the first of these, or the end.
@@ -187,6 +189,7 @@ mod wire {
         let body = (!request_body.is_empty()).then_some(request_body.as_str());
         let plan = ModelPlan {
             body: Pointers::new(body).map_err(|_| bad_pointer("/model/requestBody"))?,
+            pointer: request_body.into(),
             path_before: request_path_before.into(),
             path_after: request_path_after.into_iter().filter(|after| !after.is_empty()).map(Into::into).collect(),
             list_paths: Box::default(),

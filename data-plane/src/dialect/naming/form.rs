@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn the_part_is_found_to_the_byte_however_the_bytes_are_cut() {
-        let file = part("name=\"file\"; filename=\"model;\r\n.mp3\"".replace("\r\n", "").as_str(), "\r\n--xy\r\n--model\r\n");
+        let file =
+            part("name=\"file\"; filename=\"model;\r\n.mp3\"".replace("\r\n", "").as_str(), "\r\n--xy\r\n--model\r\n");
         let body = [&file, &part("name=\"model\"", "whisper-1"), &part("name=\"n\"", "model"), "--xyz--\r\n"].concat();
         for piece in 1..=body.len() {
             let named = read(&body, piece).unwrap().unwrap();
