@@ -1,5 +1,6 @@
 //! The domain's vocabulary: pure types and rules, one file per noun. No IO, no SQL, no HTTP.
 
+pub mod access_control;
 pub mod api_key;
 pub mod books;
 pub mod context;
@@ -11,6 +12,7 @@ pub mod gateway;
 pub mod id;
 pub mod key_location;
 pub mod member;
+pub mod models;
 pub mod name;
 pub mod node;
 pub mod page;

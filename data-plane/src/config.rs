@@ -143,6 +143,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Bytes of a request's body that are kept for another attempt; a larger body gets one.
     pub retained_bytes: usize,
+    /// Bytes of a request's body that are held until it has named its model, where models are ruled.
+    pub model_bytes: usize,
     /// Requests of one API key in flight; 0: any number.
     pub key_requests: u32,
     /// Connections open at once.

@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod aws;
 pub mod facts;
+pub mod naming;
 pub mod pointer;
 pub mod scan;
 pub mod sse;

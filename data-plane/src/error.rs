@@ -60,6 +60,18 @@ pub enum Refusal {
     Unauthenticated,
     /// A valid key that does not open this endpoint.
     OutOfScope,
+    /// The access rules of the endpoint, or of every provider behind it, do not let this path and method pass.
+    AccessDenied,
+    /// The key, the endpoint or every provider behind it does not allow the model.
+    ModelNotAllowed,
+    /// Models are restricted, and the request has a body and names none.
+    ModelRequired,
+    /// Models are ruled, and the request names one twice, or in a form that two readers could read in two ways.
+    AmbiguousModel,
+    /// Models are restricted, and what carries the name cannot be read.
+    UnreadableModel,
+    /// Models are ruled, and the name stands behind more of the body than is held.
+    ModelTooLate,
     /// An administrator switched the endpoint, or the provider behind it, off.
     EndpointDisabled,
     /// The key has as many requests in flight as it may.
@@ -96,7 +108,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 42] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -117,6 +129,12 @@ impl Refusal {
         Self::AmbiguousKey,
         Self::Unauthenticated,
         Self::OutOfScope,
+        Self::AccessDenied,
+        Self::ModelNotAllowed,
+        Self::ModelRequired,
+        Self::AmbiguousModel,
+        Self::UnreadableModel,
+        Self::ModelTooLate,
         Self::EndpointDisabled,
         Self::TooManyRequests,
         Self::Overloaded,
@@ -145,9 +163,14 @@ impl Refusal {
             | Self::BadPath
             | Self::AmbiguousKey
             | Self::BadWebSocket
+            | Self::ModelRequired
+            | Self::AmbiguousModel
+            | Self::UnreadableModel
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::OutOfScope | Self::EndpointDisabled => StatusCode::FORBIDDEN,
+            Self::OutOfScope | Self::AccessDenied | Self::ModelNotAllowed | Self::EndpointDisabled => {
+                StatusCode::FORBIDDEN
+            }
             Self::UnknownContext => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed | Self::UpgradeNotSupported | Self::RealtimeDisabled => {
                 StatusCode::METHOD_NOT_ALLOWED
@@ -156,7 +179,7 @@ impl Refusal {
             Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::ExpectationNotSupported => StatusCode::EXPECTATION_FAILED,
             Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge | Self::ModelTooLate => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpstreamUnresolvable
@@ -194,6 +217,12 @@ impl Refusal {
             Self::AmbiguousKey => "ambiguous_key",
             Self::Unauthenticated => "invalid_api_key",
             Self::OutOfScope => "key_out_of_scope",
+            Self::AccessDenied => "access_denied",
+            Self::ModelNotAllowed => "model_not_allowed",
+            Self::ModelRequired => "model_required",
+            Self::AmbiguousModel => "ambiguous_model",
+            Self::UnreadableModel => "unreadable_model",
+            Self::ModelTooLate => "model_too_late",
             Self::EndpointDisabled => "endpoint_disabled",
             Self::TooManyRequests => "too_many_requests",
             Self::Overloaded => "overloaded",
@@ -274,6 +303,29 @@ impl Refusal {
                 "This API key does not open this endpoint. Add the endpoint to the key in the console, or use \
                  another key."
             }
+            Self::AccessDenied => {
+                "The access rules here do not let this path and method pass. Use another path, or ask an administrator \
+                 to allow it."
+            }
+            Self::ModelNotAllowed => {
+                "This model may not be used here. Choose one that the rule allows, or ask an administrator to allow it."
+            }
+            Self::ModelRequired => {
+                "Models are restricted here, and the request does not say which one it is for. Name the model, or ask \
+                 an administrator to lift the restriction."
+            }
+            Self::AmbiguousModel => {
+                "The request names its model twice, or in a spelling that could be read in two ways. Name it once, as \
+                 the vendor's documentation writes it."
+            }
+            Self::UnreadableModel => {
+                "Models are restricted here, and the request's model cannot be read. Send plain JSON or form data, not \
+                 compressed; a WebSocket cannot be opened where models are restricted."
+            }
+            Self::ModelTooLate => {
+                "Models are restricted here, and the request's model stands behind more data than is held to find it. \
+                 Put the model first; an administrator can raise the node's limits.model_bytes."
+            }
             Self::EndpointDisabled => "An administrator has disabled this endpoint. Ask them to enable it.",
             Self::TooManyRequests => {
                 "This API key has as many requests in flight at this gateway node as it may. Wait for some of them to \
@@ -350,6 +402,9 @@ impl Refusal {
                 | Self::HeadTooLarge
                 | Self::UriTooLong
                 | Self::BodyTooLarge
+                | Self::AmbiguousModel
+                | Self::UnreadableModel
+                | Self::ModelTooLate
                 | Self::BodyStalled
                 | Self::BodyBroken
                 | Self::Draining
@@ -361,15 +416,17 @@ impl Refusal {
         Fault { status: self.status().as_u16(), label: self.label(), message: self.message(), request_id }
     }
 
-    /// Head and body of the answer. No dialect: nobody knows yet which the caller speaks.
-    pub(crate) fn render(
+    /// Head and body of the answer, `why` behind the message. No dialect: nobody knows yet which the caller speaks.
+    pub(crate) fn explain(
         self,
+        why: &str,
         dialect: Option<Dialect>,
         request_id: &str,
         request_id_value: &HeaderValue,
         http1: bool,
     ) -> (StatusCode, HeaderMap, Bytes) {
-        let fault = self.fault(request_id);
+        let message = [self.message(), why].concat();
+        let fault = Fault { message: &message, ..self.fault(request_id) };
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -436,7 +493,7 @@ mod tests {
                 .iter()
                 .map(|refusal| {
                     let id = HeaderValue::from_static("req_1");
-                    let (_, headers, body) = refusal.render(dialect, "req_1", &id, true);
+                    let (_, headers, body) = refusal.explain("", dialect, "req_1", &id, true);
                     assert_eq!(headers[VENDOR_REQUEST_ID], "req_1");
                     assert!(String::from_utf8_lossy(&body).contains("req_1"));
                     serde_json::from_slice(&body).unwrap()

@@ -72,9 +72,9 @@ impl Listener {
         plane.draining.store(true, Ordering::Relaxed);
         // Whoever is connected already counts on an answer: closing would reset what waits in the kernel's queue.
         if let Ok(socket) = socket.into_std() {
-            while let (Ok(permit), Ok((stream, _))) = (Arc::clone(&permits).try_acquire_owned(), socket.accept()) {
+            while let (Ok(permit), Ok((stream, peer))) = (Arc::clone(&permits).try_acquire_owned(), socket.accept()) {
                 if stream.set_nonblocking(true).is_ok() {
-                    begin(stream, permit, &workers, &plane, &register, &tasks, &streams);
+                    begin((stream, peer), permit, &workers, &plane, &register, &tasks, &streams);
                 }
             }
         }
@@ -116,8 +116,8 @@ async fn accept(
     loop {
         // At the limit the others wait in the kernel's queue.
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match socket.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(error = %error, "cannot accept a connection");
                 sleep(AFTER_ERROR).await;
@@ -126,7 +126,7 @@ async fn accept(
         };
         // Leaves the reactor it was accepted on for the worker's own.
         match stream.into_std() {
-            Ok(stream) => begin(stream, permit, workers, plane, register, tasks, streams),
+            Ok(stream) => begin((stream, peer), permit, workers, plane, register, tasks, streams),
             Err(error) => tracing::warn!(error = %error, "cannot serve a connection"),
         }
     }
@@ -134,7 +134,7 @@ async fn accept(
 
 /// Gives a connection to a worker.
 fn begin(
-    stream: std::net::TcpStream,
+    (stream, peer): (std::net::TcpStream, SocketAddr),
     permit: OwnedSemaphorePermit,
     workers: &Workers,
     plane: &Arc<Plane>,
@@ -145,7 +145,7 @@ fn begin(
     // Only a wish: a connection without it still works.
     let _ = stream.set_nodelay(true);
     let place = workers.place();
-    let presence = Register::arrive(register, place.worker());
+    let presence = Register::arrive(register, place.worker(), Some(peer.ip()));
     let (plane, streams) = (Arc::clone(plane), streams.clone());
     let serve = async move {
         plane.metrics.connections.increase();

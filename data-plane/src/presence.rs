@@ -2,6 +2,7 @@
 //! And the register of all connections, through which a stopping node reaches them.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -18,6 +19,7 @@ use crate::runtime::request_id::RequestIds;
 pub(crate) struct Presence {
     number: u64,
     worker: usize,
+    peer: Option<IpAddr>,
     ids: RequestIds,
     began: Instant,
     busy: AtomicUsize,
@@ -63,6 +65,11 @@ impl Presence {
     /// The worker that serves it, counted from 0.
     pub(crate) fn worker(&self) -> usize {
         self.worker
+    }
+
+    /// Who is at the other end; `None`: not known.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// A request begins. `taking`: whoever watches its stream.
@@ -283,6 +290,11 @@ impl Busy {
         (Bytes::from_owner(Piece { bytes, sent: Arc::clone(&sent) }), LastWords::Sent(sent))
     }
 
+    /// Who is at the other end; `None`: not known.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.presence.peer()
+    }
+
     /// The answer was asked for more, and had it or not.
     pub(crate) fn asked(&self, had: bool) {
         if let Some(taking) = &self.taking {
@@ -334,11 +346,12 @@ impl Register {
     }
 
     /// A connection has come, and this worker serves it.
-    pub(crate) fn arrive(register: &Arc<Self>, worker: usize) -> Arc<Presence> {
+    pub(crate) fn arrive(register: &Arc<Self>, worker: usize, peer: Option<IpAddr>) -> Arc<Presence> {
         let number = register.next.fetch_add(1, Ordering::Relaxed);
         let presence = Arc::new(Presence {
             number,
             worker,
+            peer,
             ids: RequestIds::new(register.process, number),
             began: Instant::now(),
             busy: AtomicUsize::new(0),

@@ -3,6 +3,7 @@
 //!
 //! A request takes one `Arc<Runtime>` when it begins and finishes on it, whatever is swapped in meanwhile.
 
+pub mod access;
 pub mod api_key;
 pub(crate) mod carried;
 pub mod configuration;
@@ -10,6 +11,7 @@ pub mod context;
 pub mod endpoint;
 pub mod invalid;
 pub mod key_location;
+pub mod models;
 pub mod price;
 pub mod provider;
 pub mod proxy;

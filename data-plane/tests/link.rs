@@ -365,6 +365,7 @@ fn record() -> Record {
         price_version: None,
         unpriced: false,
         start: None,
+        denial: None,
     }
 }
 

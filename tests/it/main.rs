@@ -2,6 +2,7 @@
 // A failed `unwrap` is a failed test, and says where.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod admin;
 mod bad_vendor;
 mod benchmark;
@@ -21,6 +22,7 @@ mod leaks;
 mod ledger;
 mod link;
 mod metering;
+mod models;
 mod nodes;
 mod passthrough;
 mod processes;

@@ -1,11 +1,13 @@
 //! API keys: what opens endpoints.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::duration::Duration;
 use super::error::Violation;
+use super::models::Models;
 use super::resource::Noun;
 
 /// What is told about a key; never the key.
@@ -16,6 +18,11 @@ pub struct ApiKeySpec {
     pub display: String,
     /// Names of the endpoints it opens.
     pub endpoints: Vec<String>,
+    /// Which models it may ask for, under which names.
+    pub models: Models,
+    /// Addresses (CIDR) that it may be used from; empty: all.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpNet>,
     /// Whether it opens them now.
     pub status: ApiKeyStatus,
     /// When it ends; null: never.
@@ -61,6 +68,13 @@ impl ApiKeyStatus {
 pub struct ApiKeyInput {
     /// Names or ids of providers and proxies.
     pub endpoints: Vec<String>,
+    /// Which models it may ask for, under which names.
+    #[serde(default)]
+    pub models: Models,
+    /// Addresses (CIDR) that it may be used from, as the gateway sees its peer; empty: all.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpNet>,
     /// When it ends; null or absent: never.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
@@ -73,7 +87,40 @@ impl Noun for ApiKeyInput {
     const INPUT: &'static str = "ApiKeyInput";
 }
 
+/// What a key is bound to beside its endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scope {
+    /// Which models it may ask for, under which names.
+    #[serde(default)]
+    pub models: Models,
+    /// Addresses that it may be used from, host bits cleared; empty: all.
+    #[serde(default)]
+    pub addresses: Vec<IpNet>,
+}
+
 impl ApiKeyInput {
+    /// What it is bound to beside its endpoints.
+    pub fn scope(&self) -> Result<Scope, Vec<Violation>> {
+        let mut violations = Vec::new();
+        self.models.check(&mut violations);
+        if self.addresses.len() > ADDRESSES {
+            violations.push(Violation::invalid("/addresses", format!("must be at most {ADDRESSES}")));
+        }
+        let mut addresses: Vec<IpNet> = Vec::new();
+        for (index, network) in self.addresses.iter().enumerate() {
+            match plain(*network) {
+                Some(network) if !addresses.contains(&network) => addresses.push(network),
+                Some(_) => violations.push(Violation::invalid(format!("/addresses/{index}"), "is named twice")),
+                None => {
+                    let message = "covers IPv4 in its IPv6 form and more: write IPv4 ranges as IPv4";
+                    violations.push(Violation::invalid(format!("/addresses/{index}"), message));
+                }
+            }
+        }
+        if violations.is_empty() { Ok(Scope { models: self.models.clone(), addresses }) } else { Err(violations) }
+    }
+
     /// When it ends.
     pub fn expiry(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, Violation> {
         let cut = |at: OffsetDateTime| at.replace_nanosecond(at.nanosecond() / 1000 * 1000).unwrap_or(at);
@@ -89,6 +136,16 @@ impl ApiKeyInput {
             (None, Some(after)) => Ok(Some(cut(now + after.as_time()))),
             (None, None) => Ok(None),
         }
+    }
+}
+
+/// A range without host bits, IPv4 in its IPv6 form (`::ffff:10.0.0.0/104`) as IPv4; `None`: half of that form.
+fn plain(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(wide) = network else { return Some(network.trunc()) };
+    match (wide.addr().to_ipv4_mapped(), wide.prefix_len().checked_sub(96)) {
+        (Some(address), Some(length)) => IpNet::new(address.into(), length).ok().map(|network| network.trunc()),
+        (Some(_), None) => None,
+        (None, _) => Some(network.trunc()),
     }
 }
 
@@ -123,3 +180,27 @@ pub struct DisableInput {
 
 /// At most, in one key.
 pub const ENDPOINTS: usize = 200;
+/// At most, in one key.
+const ADDRESSES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn scope(addresses: serde_json::Value) -> Result<Vec<String>, Vec<String>> {
+        let input: ApiKeyInput = serde_json::from_value(json!({"endpoints": ["a"], "addresses": addresses})).unwrap();
+        let texts = |scope: Scope| scope.addresses.iter().map(ToString::to_string).collect();
+        let pointers = |violations: Vec<Violation>| violations.into_iter().map(|violation| violation.pointer).collect();
+        input.scope().map(texts).map_err(pointers)
+    }
+
+    #[test]
+    fn ranges_lose_their_host_bits_and_ipv4_has_one_form() {
+        let written = json!(["10.1.2.3/8", "2001:db8::1/32", "::ffff:192.168.1.1/112", "::1/128"]);
+        let kept = ["10.0.0.0/8", "2001:db8::/32", "192.168.0.0/16", "::1/128"].map(str::to_owned);
+        assert_eq!(scope(written), Ok(kept.to_vec()));
+        assert_eq!(scope(json!(["10.0.0.0/8", "10.9.9.9/8"])), Err(vec!["/addresses/1".to_owned()]));
+        assert_eq!(scope(json!(["::ffff:0.0.0.0/90"])), Err(vec!["/addresses/0".to_owned()]));
+    }
+}

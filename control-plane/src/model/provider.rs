@@ -4,12 +4,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::access_control::AccessControl;
 use super::context::Context;
 use super::error::{Error, Violation};
+use super::models::Models;
 use super::resource::{Noun, Warning};
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_body, check_texts,
-    refuse_unenforced, yes,
+    Compression, Reserved, Retries, Security, Timeouts, UsageReading, check_body, check_texts, refuse_unenforced, yes,
 };
 use super::template::Template;
 use super::upstream::{self, Credential, CredentialInput, Upstream};
@@ -54,10 +55,10 @@ pub struct ProviderSpec<C = Credential> {
     /// How tokens are counted.
     #[serde(default)]
     pub usage: UsageReading,
-    /// Not enforced yet: the default only.
+    /// Which requests it lets through at all.
     #[serde(default)]
     pub access_control: AccessControl,
-    /// Not enforced yet: the default only.
+    /// Which models may be asked for, under which names.
     #[serde(default)]
     pub models: Models,
     /// Not enforced yet.
@@ -101,8 +102,10 @@ impl ProviderInput {
         self.timeouts.check(&mut violations);
         check_body(self.max_body_bytes, &mut violations);
         self.retries.check(&mut violations);
+        self.access_control.check(&mut violations);
+        self.models.check(&mut violations);
         let reserved = [("limits", &self.limits), ("policies", &self.policies)];
-        refuse_unenforced(&self.access_control, &self.models, reserved, &mut violations);
+        refuse_unenforced(reserved, &mut violations);
         if violations.is_empty() { Ok((self, warnings)) } else { Err(Error::Invalid(violations)) }
     }
 
@@ -198,17 +201,15 @@ mod tests {
             input[member] = value;
             violations(input)
         };
-        for (member, value) in [
-            ("limits", json!({ "requests": 1 })),
-            ("policies", json!([{ "policy": "x" }])),
-            ("models", json!({ "allow": ["gpt-4o"] })),
-            ("accessControl", json!({ "mode": "denyAll" })),
-        ] {
+        for (member, value) in [("limits", json!({ "requests": 1 })), ("policies", json!([{ "policy": "x" }]))] {
             assert_eq!(with(member, value), [(format!("/{member}"), "not_supported")]);
         }
         assert_eq!(with("limits", json!({})), []);
-        assert_eq!(with("models", json!({ "allow": [], "aliases": {} })), []);
-        assert_eq!(with("accessControl", json!({ "mode": "allowAll", "exceptions": [] })), []);
+        assert_eq!(with("models", json!({ "allow": ["gpt-4o"] })), []);
+        assert_eq!(with("models", json!({ "force": "" })), [("/models/force".to_owned(), "invalid")]);
+        assert_eq!(with("accessControl", json!({ "mode": "denyAll" })), []);
+        let path = "/accessControl/exceptions/0/path".to_owned();
+        assert_eq!(with("accessControl", json!({ "exceptions": [{ "path": "x" }] })), [(path, "invalid")]);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! LLM proxies: an endpoint for one app over one or several providers, with its own context and keys.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::access_control::AccessControl;
 use super::context::Context;
 use super::error::{Error, Violation};
 use super::key_location::KeyLocation;
+use super::models::{Models, check_aliases};
 use super::resource::Noun;
 use super::security::{
-    AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, UsageReading, check_body, check_texts,
-    refuse_unenforced, yes,
+    Compression, Reserved, Retries, Security, Timeouts, UsageReading, check_body, check_texts, refuse_unenforced, yes,
 };
 
 /// What an author says about a proxy.
@@ -56,10 +59,10 @@ pub struct ProxySpec {
     /// How tokens are counted.
     #[serde(default)]
     pub usage: UsageReading,
-    /// Not enforced yet: the default only.
+    /// Which requests it lets through at all.
     #[serde(default)]
     pub access_control: AccessControl,
-    /// Not enforced yet: the default only.
+    /// Which models may be asked for, under which names.
     #[serde(default)]
     pub models: Models,
     /// Not enforced yet.
@@ -85,6 +88,9 @@ pub struct ProxyTarget {
     /// Lower first, 0 to 100; a higher number is used while no target of a lower one can be.
     #[serde(default)]
     pub priority: u32,
+    /// The proxy's name of a model to this provider's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
 }
 
 /// How one target is chosen among those of one priority.
@@ -134,7 +140,8 @@ impl ProxySpec {
         match (&self.provider, self.targets.as_slice()) {
             (None, []) => Err(Violation::new("/provider", "required", "name the provider it stands on")),
             (Some(provider), []) => {
-                let target = ProxyTarget { provider: provider.clone(), weight: 1, priority: 0 };
+                let target =
+                    ProxyTarget { provider: provider.clone(), weight: 1, priority: 0, aliases: BTreeMap::new() };
                 Ok(vec![(target, "/provider".to_owned())])
             }
             (Some(provider), [first, ..]) if *provider != first.provider => {
@@ -160,13 +167,16 @@ impl ProxySpec {
                 let message = format!("must be between 0 and {MOST_PRIORITY}");
                 violations.push(Violation::invalid(format!("/targets/{index}/priority"), message));
             }
+            check_aliases(&target.aliases, &format!("/targets/{index}/aliases"), &mut violations);
         }
         self.security.accept(default, &mut violations);
         self.timeouts.check(&mut violations);
         check_body(self.max_body_bytes, &mut violations);
         self.retries.check(&mut violations);
+        self.access_control.check(&mut violations);
+        self.models.check(&mut violations);
         let reserved = [("limits", &self.limits), ("policies", &self.policies)];
-        refuse_unenforced(&self.access_control, &self.models, reserved, &mut violations);
+        refuse_unenforced(reserved, &mut violations);
         if violations.is_empty() { Ok(self) } else { Err(Error::Invalid(violations)) }
     }
 

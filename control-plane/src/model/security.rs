@@ -1,7 +1,5 @@
 //! What guards an endpoint, and the parts of an endpoint that every kind has alike.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -163,52 +161,6 @@ impl Retries {
     }
 }
 
-/// Which requests an endpoint lets through at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AccessControl {
-    /// What holds for everything that no exception names.
-    #[serde(default)]
-    pub mode: AccessMode,
-    /// What the mode does not hold for.
-    #[serde(default)]
-    pub exceptions: Vec<AccessException>,
-}
-
-/// What holds for requests in general.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum AccessMode {
-    /// Everything passes but the exceptions.
-    #[default]
-    AllowAll,
-    /// Nothing passes but the exceptions.
-    DenyAll,
-}
-
-/// Paths and methods that are an exception.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AccessException {
-    /// Of the vendor, with `{param}` and a trailing `/*`.
-    pub path: String,
-    /// Empty: all.
-    #[serde(default)]
-    pub methods: Vec<String>,
-}
-
-/// Which models may be asked for, under which names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Models {
-    /// Empty: all.
-    #[serde(default)]
-    pub allow: Vec<String>,
-    /// Name asked for to name sent.
-    #[serde(default)]
-    pub aliases: BTreeMap<String, String>,
-}
-
 /// A field whose shape is not settled: only its absence is accepted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -238,18 +190,7 @@ impl utoipa::PartialSchema for Reserved {
 impl ToSchema for Reserved {}
 
 /// What nothing enforces yet is refused, never stored and ignored.
-pub fn refuse_unenforced(
-    access_control: &AccessControl,
-    models: &Models,
-    reserved: [(&str, &Reserved); 2],
-    violations: &mut Vec<Violation>,
-) {
-    if *access_control != AccessControl::default() {
-        violations.push(Violation::not_supported("/accessControl"));
-    }
-    if *models != Models::default() {
-        violations.push(Violation::not_supported("/models"));
-    }
+pub fn refuse_unenforced(reserved: [(&str, &Reserved); 2], violations: &mut Vec<Violation>) {
     for (member, value) in reserved {
         if !value.is_empty() {
             violations.push(Violation::not_supported(format!("/{member}")));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
+use super::access_control::check_path;
 use super::error::Violation;
 use super::id::TemplateId;
 use super::key_location::{self, KeyLocation, KeyPlace};
@@ -206,6 +207,13 @@ pub struct ModelLocations {
     /// JSON pointers into an answer or stream event.
     #[serde(default)]
     pub response_body: Vec<String>,
+    /// Paths where the vendor lists its models; below one, a path names a model.
+    #[serde(default)]
+    pub list_paths: Vec<String>,
+    /// Paths, as access rules write them, whose requests carry a body and run no model: where models are restricted,
+    /// these alone may name none.
+    #[serde(default)]
+    pub unmodelled_paths: Vec<String>,
 }
 
 /// Where the vendor speaks WebSocket, and how a browser, which cannot set headers, shows its key there.
@@ -378,6 +386,11 @@ fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
     }
     if let Some(model) = model {
         pointers.extend(model.response_body.iter().chain(Some(&model.request_body).filter(|text| !text.is_empty())));
+    }
+    for path in model.iter().flat_map(|model| model.list_paths.iter().chain(&model.unmodelled_paths)) {
+        if let Err(message) = check_path(path) {
+            violations.push(Violation::invalid("/model", format!("`{path}` {message}")));
+        }
     }
     for pointer in pointers {
         if !pointer.starts_with('/') {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 use proto::config::{
-    ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation,
-    Kind, Retry, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming, Template as WireTemplate,
-    Timeouts as WireTimeouts, Upstream as WireUpstream, api_key, endpoint, key_location, route,
+    AccessControl as WireAccessControl, ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint,
+    Entry, KeyLocation as WireKeyLocation, Kind, ModelAlias, ModelRules, Retry, Route, RouteTarget, Secret, Settings,
+    StreamFraming as WireFraming, Template as WireTemplate, Timeouts as WireTimeouts, Upstream as WireUpstream,
+    access_control, api_key, endpoint, key_location, route,
     template::{AskUsage as WireAskUsage, Model, Usage},
 };
 use uuid::Uuid;
@@ -15,8 +16,11 @@ use uuid::Uuid;
 use super::Key;
 use crate::{
     model::{
+        access_control::{AccessControl, AccessException, AccessMethod, AccessMode},
+        api_key::Scope,
         duration::Duration,
         key_location::{KeyLocation, KeyPlace},
+        models::Models,
         provider::ProviderSpec,
         proxy::{ProxySpec, Routing, Strategy},
         security::{ApiKeySecurity, Compression, Retries, Security, Timeouts, UsageReading},
@@ -141,6 +145,8 @@ fn template(template: &Template) -> WireTemplate {
         ask_usage: ask_usage.as_ref().map(self::ask_usage),
         error_header: usage.as_ref().map(|usage| usage.error_header.clone()).unwrap_or_default(),
         unfinished: usage.as_ref().map(|usage| usage.unfinished.clone()).unwrap_or_default(),
+        model_list_paths: model.as_ref().map(|model| model.list_paths.clone()).unwrap_or_default(),
+        unmodelled_paths: model.as_ref().map(|model| model.unmodelled_paths.clone()).unwrap_or_default(),
     }
 }
 
@@ -206,7 +212,15 @@ fn usage(usage: &UsageLocations) -> Usage {
 }
 
 fn model(model: &ModelLocations) -> Model {
-    let ModelLocations { request_body, request_path_before, request_path_after, response_body } = model;
+    let ModelLocations {
+        request_body,
+        request_path_before,
+        request_path_after,
+        response_body,
+        // Of the template itself.
+        list_paths: _,
+        unmodelled_paths: _,
+    } = model;
     Model {
         request_body: request_body.clone(),
         request_path_before: request_path_before.clone(),
@@ -227,7 +241,18 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         frozen,
         revision: _,
     } = entry;
-    let Parts { key_locations, timeouts, max_body_bytes, retry, realtime, compression, asks, target } = match frozen {
+    let Parts {
+        key_locations,
+        timeouts,
+        max_body_bytes,
+        retry,
+        realtime,
+        compression,
+        asks,
+        access_control,
+        models,
+        target,
+    } = match frozen {
         Frozen::Provider(spec) => provider(spec),
         Frozen::Proxy(spec, targets) => proxy(spec, targets),
     };
@@ -249,6 +274,8 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         },
         retry,
         usage_not_asked: !asks,
+        access_control,
+        models,
     }
 }
 
@@ -261,6 +288,8 @@ struct Parts {
     realtime: bool,
     compression: Compression,
     asks: bool,
+    access_control: Option<WireAccessControl>,
+    models: Option<ModelRules>,
     target: endpoint::Target,
 }
 
@@ -279,9 +308,9 @@ fn provider(spec: &ProviderSpec) -> Parts {
         realtime,
         compression,
         usage: UsageReading { ask },
+        access_control,
+        models,
         // Refused unless they are what they are when nothing is said.
-        access_control: _,
-        models: _,
         limits: _,
         policies: _,
         retries,
@@ -299,6 +328,8 @@ fn provider(spec: &ProviderSpec) -> Parts {
         realtime: *realtime,
         compression: *compression,
         asks: *ask,
+        access_control: self::access_control(access_control),
+        models: self::models(models),
         target: endpoint::Target::Upstream(upstream),
     }
 }
@@ -319,16 +350,17 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         realtime,
         compression,
         usage: UsageReading { ask },
-        access_control: _,
-        models: _,
+        access_control,
+        models,
         limits: _,
         policies: _,
         retries,
     } = spec;
-    let target = |Target { provider_id, weight, priority }: &Target| RouteTarget {
+    let target = |Target { provider_id, weight, priority, aliases }: &Target| RouteTarget {
         provider_id: bytes_of(*provider_id),
         weight: *weight,
         priority: *priority,
+        aliases: self::aliases(aliases),
     };
     let strategy = match strategy {
         Strategy::Weighted => route::Strategy::Weighted,
@@ -343,8 +375,43 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         realtime: *realtime,
         compression: *compression,
         asks: *ask,
+        access_control: self::access_control(access_control),
+        models: self::models(models),
         target: endpoint::Target::Route(route),
     }
+}
+
+fn access_control(control: &AccessControl) -> Option<WireAccessControl> {
+    let AccessControl { mode, exceptions } = control;
+    let method = |method: &AccessMethod| match method {
+        AccessMethod::Get => "GET",
+        AccessMethod::Post => "POST",
+        AccessMethod::Put => "PUT",
+        AccessMethod::Patch => "PATCH",
+        AccessMethod::Delete => "DELETE",
+        AccessMethod::Options => "OPTIONS",
+    };
+    let exception = |AccessException { path, methods }: &AccessException| access_control::Exception {
+        path: path.clone(),
+        methods: methods.iter().map(|one| method(one).to_owned()).collect(),
+    };
+    (!control.is_open()).then(|| WireAccessControl {
+        deny_all: *mode == AccessMode::DenyAll,
+        exceptions: exceptions.iter().map(exception).collect(),
+    })
+}
+
+fn models(models: &Models) -> Option<ModelRules> {
+    let Models { allow, aliases, force } = models;
+    (!models.is_default()).then(|| ModelRules {
+        allow: allow.clone(),
+        aliases: self::aliases(aliases),
+        force: force.clone().unwrap_or_default(),
+    })
+}
+
+fn aliases(aliases: &BTreeMap<String, String>) -> Vec<ModelAlias> {
+    aliases.iter().map(|(alias, model)| ModelAlias { alias: alias.clone(), model: model.clone() }).collect()
 }
 
 fn retry(retries: Retries) -> Option<Retry> {
@@ -379,7 +446,8 @@ fn timeouts(timeouts: &Timeouts) -> WireTimeouts {
 }
 
 fn api_key(entry: &ApiKeyEntry) -> ApiKey {
-    let ApiKeyEntry { id: _, credentials, endpoint_ids, expires_at_ms, disabled, revision: _ } = entry;
+    let ApiKeyEntry { id: _, credentials, endpoint_ids, expires_at_ms, disabled, scope, revision: _ } = entry;
+    let Scope { models, addresses } = scope;
     // Zero would mean "never": what ended at the epoch has ended.
     let end = |at: Option<i64>| at.map_or(0, |at| u64::try_from(at).unwrap_or(0).max(1));
     let credential = |KeyCredential { digest, expires_at_ms }: &KeyCredential| api_key::Credential {
@@ -391,6 +459,8 @@ fn api_key(entry: &ApiKeyEntry) -> ApiKey {
         endpoint_ids: endpoint_ids.iter().copied().map(bytes_of).collect(),
         expires_at_ms: end(*expires_at_ms),
         disabled: *disabled,
+        models: self::models(models),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -424,6 +494,8 @@ mod tests {
             ]}},
             "timeouts": {"connect": "2s", "firstByte": "60s", "idle": "30s", "total": "90s"},
             "retries": {"attempts": 1}, "maxBodyBytes": 1_048_576,
+            "accessControl": {"mode": "denyAll", "exceptions": [{"path": "/v1/files/*", "methods": ["GET", "POST"]}]},
+            "models": {"allow": ["gpt-4o*"], "aliases": {"fast": "gpt-4o-mini"}},
         }))
         .unwrap();
         let proxy: ProxySpec = serde_json::from_value(json!({
@@ -442,7 +514,8 @@ mod tests {
             frozen,
             revision: 7,
         };
-        let target = Target { provider_id: id(2), weight: 1, priority: 0 };
+        let aliases = BTreeMap::from([("fast".to_owned(), "gpt-4o-mini".to_owned())]);
+        let target = Target { provider_id: id(2), weight: 1, priority: 0, aliases };
         Catalog {
             lineage: id(50),
             organization_id: id(51),
@@ -466,6 +539,7 @@ mod tests {
                 endpoint_ids: vec![id(2), id(3)],
                 expires_at_ms: None,
                 disabled: true,
+                scope: Scope { models: Models::default(), addresses: vec!["10.0.0.0/8".parse().unwrap()] },
                 revision: 8,
             }],
             secrets: vec![SecretEntry {

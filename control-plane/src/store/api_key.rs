@@ -2,6 +2,7 @@
 
 use proto::token::{TokenKind, digest, parse};
 use serde_json::json;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -9,7 +10,7 @@ use super::audit::Entry;
 use super::change::{Author, Change, Kind};
 use super::engine::{Transaction, execute, run};
 use super::{Store, Written, endpoint, now};
-use crate::model::api_key::{ApiKeyInput, ApiKeySpec, ApiKeyStatus, ENDPOINTS, RotateInput};
+use crate::model::api_key::{ApiKeyInput, ApiKeySpec, ApiKeyStatus, ENDPOINTS, RotateInput, Scope};
 use crate::model::error::{Conflict, Error, Violation};
 use crate::model::id::ApiKeyId;
 use crate::model::name::{Key, Name};
@@ -40,6 +41,7 @@ struct Row {
     disabled: bool,
     revoked_at: Option<OffsetDateTime>,
     last_used_at: Option<OffsetDateTime>,
+    scope: Json<Scope>,
     revision: i64,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
@@ -56,8 +58,8 @@ pub async fn get(store: &Store, organization_id: Uuid, key: &str) -> Result<View
 pub async fn list(store: &Store, organization_id: Uuid, page: &Page) -> Result<Vec<View>, Error> {
     let mut transaction = store.read().await?;
     let rows: Vec<Row> = run!(transaction, connection => sqlx::query_as(
-            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, revision, created_at, \
-             updated_at FROM api_key \
+            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, scope, revision, \
+             created_at, updated_at FROM api_key \
              WHERE organization_id = $1 AND ($2 IS NULL OR name > $2) AND name LIKE $3 ESCAPE '!' \
              ORDER BY name LIMIT $4",
         )
@@ -75,6 +77,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     let mut change = Change::begin(store, author).await?;
     let Draft { name, spec } = draft;
     let expires_at = spec.expiry(change.at())?;
+    let scope = spec.scope().map_err(Error::Invalid)?;
     check_name(&mut change, None, &name).await?;
     let opened = resolve(&mut change, &spec.endpoints).await?;
     let text = random::token(TokenKind::ApiKey, None);
@@ -83,8 +86,8 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     execute!(
         change,
         sqlx::query(
-            "INSERT INTO api_key (id, organization_id, name, public_id, last4, expires_at, disabled, revision, \
-             created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+            "INSERT INTO api_key (id, organization_id, name, public_id, last4, expires_at, disabled, scope, revision, \
+             created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
         )
         .bind(id)
         .bind(organization_id)
@@ -93,6 +96,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
         .bind(text.last4())
         .bind(expires_at)
         .bind(false)
+        .bind(Json(&scope))
         .bind(revision)
         .bind(at)
     )?;
@@ -102,6 +106,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     let changes = json!({
         "name": name,
         "endpoints": spec.endpoints,
+        "scope": scope,
         "expiresAt": expires_at.map(OffsetDateTime::unix_timestamp),
         "digest": hex(&digest(text.expose())),
     });
@@ -122,14 +127,16 @@ pub async fn replace(
     refuse_revoked(&before)?;
     let Draft { name, spec } = draft;
     let expires_at = spec.expiry(change.at())?;
+    let scope = spec.scope().map_err(Error::Invalid)?;
     check_name(&mut change, Some(before.id), &name).await?;
     let opened = resolve(&mut change, &spec.endpoints).await?;
     execute!(
         change,
-        sqlx::query("UPDATE api_key SET name = $2, expires_at = $3 WHERE id = $1")
+        sqlx::query("UPDATE api_key SET name = $2, expires_at = $3, scope = $4 WHERE id = $1")
             .bind(before.id)
             .bind(name.as_str())
             .bind(expires_at)
+            .bind(Json(&scope))
     )?;
     execute!(change, sqlx::query("DELETE FROM api_key_endpoint WHERE api_key_id = $1").bind(before.id))?;
     link(&mut change, before.id, &opened).await?;
@@ -140,6 +147,7 @@ pub async fn replace(
     let changes = json!({
         "name": { "from": before.name, "to": name },
         "endpoints": spec.endpoints,
+        "scope": { "from": before.scope.0, "to": scope },
         "expiresAt": { "from": second(before.expires_at), "to": second(expires_at) },
     });
     finish(change, before.id, "api-key.replace", changes).await
@@ -237,8 +245,8 @@ async fn find(transaction: &mut Transaction, organization_id: Uuid, key: &str) -
     let key = Key::read(key, &[ApiKeyId::PREFIX]);
     let (id, name) = key.parts();
     Ok(run!(transaction, connection => sqlx::query_as(
-            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, revision, created_at, \
-             updated_at FROM api_key WHERE organization_id = $1 AND (id = $2 OR name = $3)",
+            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, scope, revision, \
+             created_at, updated_at FROM api_key WHERE organization_id = $1 AND (id = $2 OR name = $3)",
         )
         .bind(organization_id).bind(id).bind(name).fetch_optional(connection).await)?)
 }
@@ -258,6 +266,8 @@ async fn view(transaction: &mut Transaction, row: Row) -> Result<View, Error> {
     let spec = ApiKeySpec {
         display: format!("{}{}_...{}", TokenKind::ApiKey.prefix(), row.public_id, row.last4),
         endpoints,
+        models: row.scope.0.models,
+        addresses: row.scope.0.addresses,
         status,
         expires_at: row.expires_at,
         last_used_at: row.last_used_at,

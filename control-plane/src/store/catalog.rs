@@ -13,6 +13,7 @@ use super::change::Kind;
 use super::endpoint::decode;
 use super::engine::{Transaction, run};
 use super::{Store, microseconds, template};
+use crate::model::api_key::Scope;
 use crate::model::context::Context;
 use crate::model::deployment::EndpointKind;
 use crate::model::error::{Error, Internal};
@@ -102,7 +103,7 @@ pub enum Frozen {
 }
 
 /// A provider that a proxy stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Id of an [`EndpointEntry`] in the same catalog.
     pub provider_id: Uuid,
@@ -110,6 +111,8 @@ pub struct Target {
     pub weight: u32,
     /// Lower first.
     pub priority: u32,
+    /// The proxy's name of a model to the provider's own.
+    pub aliases: BTreeMap<String, String>,
 }
 
 /// A key: digests only.
@@ -125,6 +128,8 @@ pub struct ApiKeyEntry {
     pub expires_at_ms: Option<i64>,
     /// Switched off.
     pub disabled: bool,
+    /// What else it is bound to.
+    pub scope: Scope,
     /// That last changed it.
     pub revision: i64,
 }
@@ -310,7 +315,21 @@ async fn endpoints(
 
 fn target(target: &ProxyTarget) -> Result<Target, Error> {
     let provider: ProviderId = target.provider.parse().map_err(|error| Error::Internal(Internal::new(error)))?;
-    Ok(Target { provider_id: provider.0, weight: target.weight, priority: target.priority })
+    Ok(Target {
+        provider_id: provider.0,
+        weight: target.weight,
+        priority: target.priority,
+        aliases: target.aliases.clone(),
+    })
+}
+
+#[derive(sqlx::FromRow)]
+struct KeyRow {
+    id: Uuid,
+    expires_at: Option<OffsetDateTime>,
+    disabled: bool,
+    scope: Json<Scope>,
+    revision: i64,
 }
 
 async fn api_keys(
@@ -318,8 +337,8 @@ async fn api_keys(
     organization_id: Uuid,
     endpoints: &[EndpointEntry],
 ) -> Result<Vec<ApiKeyEntry>, Error> {
-    let keys: Vec<(Uuid, Option<OffsetDateTime>, bool, i64)> = run!(transaction, connection => sqlx::query_as(
-            "SELECT id, expires_at, disabled, revision FROM api_key \
+    let keys: Vec<KeyRow> = run!(transaction, connection => sqlx::query_as(
+            "SELECT id, expires_at, disabled, scope, revision FROM api_key \
              WHERE organization_id = $1 AND revoked_at IS NULL ORDER BY id",
         )
         .bind(organization_id).fetch_all(connection).await)?;
@@ -345,12 +364,13 @@ async fn api_keys(
             opened.entry(id).or_default().push(endpoint_id);
         }
     }
-    let entry = |(id, expires_at, disabled, revision): (Uuid, Option<OffsetDateTime>, bool, i64)| ApiKeyEntry {
+    let entry = |KeyRow { id, expires_at, disabled, scope: Json(scope), revision }: KeyRow| ApiKeyEntry {
         id,
         credentials: credentials.remove(&id).unwrap_or_default(),
         endpoint_ids: opened.remove(&id).unwrap_or_default(),
         expires_at_ms: expires_at.map(milliseconds),
         disabled,
+        scope,
         revision,
     };
     Ok(keys.into_iter().map(entry).collect())

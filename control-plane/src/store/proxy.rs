@@ -100,7 +100,7 @@ async fn resolve(change: &mut Change<'_>, templates: &Templates, spec: ProxySpec
     let organization_id = change.organization_id();
     let mut targets: Vec<ProxyTarget> = Vec::new();
     let mut first: Option<&Template> = None;
-    for (ProxyTarget { provider: key, weight, priority }, pointer) in spec.named()? {
+    for (ProxyTarget { provider: key, weight, priority, aliases }, pointer) in spec.named()? {
         let found = endpoint::find(change.transaction(), organization_id, Some(EndpointKind::Provider), &key).await?;
         let Some(provider) = found else {
             let names = provider_names(change.transaction(), organization_id).await?;
@@ -118,7 +118,7 @@ async fn resolve(change: &mut Change<'_>, templates: &Templates, spec: ProxySpec
         if targets.iter().any(|target| target.provider == id) {
             return Err(Violation::invalid(pointer, "is named twice; raise its weight instead").into());
         }
-        targets.push(ProxyTarget { provider: id, weight, priority });
+        targets.push(ProxyTarget { provider: id, weight, priority, aliases });
     }
     let locations = first.map(|first| first.spec.key_locations.as_slice()).unwrap_or_default();
     Ok(spec.accept(locations)?.standing_on(targets))

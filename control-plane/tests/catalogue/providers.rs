@@ -66,10 +66,10 @@ on_both_engines! {
         let admin = plane.admin().await;
         let mut wanted = provider("openai-prod");
         wanted["limits"] = json!({ "requests": { "perMinute": 5 } });
-        wanted["accessControl"] = json!({ "mode": "denyAll" });
+        wanted["policies"] = json!([{ "policy": "x" }]);
         let answer = admin.post("/llm-providers", &wanted).await.expect(422);
         assert_eq!(answer.code(), "not_supported");
-        assert_eq!(answer.errors(), [("/accessControl", "not_supported"), ("/limits", "not_supported")]);
+        assert_eq!(answer.errors(), [("/limits", "not_supported"), ("/policies", "not_supported")]);
     }
 
     async fn names_are_one_namespace_and_contexts_never_overlap(plane: Plane) {

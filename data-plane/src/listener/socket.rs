@@ -330,7 +330,7 @@ mod properties {
     /// Serves what a client sends in these pieces, until it has so many answers and longer; gives what was seen of it.
     async fn serve(bytes: &[u8], first: usize, pieces: &[usize], answers: usize) -> Vec<Seen> {
         let register = Arc::new(Register::new(1));
-        let presence = Register::arrive(&register, 0);
+        let presence = Register::arrive(&register, 0, None);
         let (near, mut client) = duplex(64 * 1024);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let service = {

@@ -17,6 +17,7 @@ use super::attempts::{Attempts, Ending};
 use super::bill::{self, Bill};
 use super::estimate;
 pub use super::start::{Entry, NotWritten, Start};
+use super::denial::Denial;
 use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
@@ -149,6 +150,8 @@ pub struct Record {
     pub unpriced: bool,
     /// Its start was written down; `None`: nothing was sent, or nobody keeps starts.
     pub start: Option<Entry>,
+    /// Why a rule refused it; `None`: none did.
+    pub denial: Option<Box<Denial>>,
 }
 
 type Take = dyn Fn(Record) + Send + Sync;
@@ -203,6 +206,7 @@ pub(super) struct Account {
     /// `None`: nobody has said how it ended, so the client left.
     outcome: Option<Outcome>,
     refusal: Option<Refusal>,
+    denial: Option<Box<Denial>>,
     cause: Option<Cow<'static, str>>,
     status: Option<StatusCode>,
     upstream_status: Option<StatusCode>,
@@ -247,6 +251,7 @@ impl Account {
             admitted: false,
             outcome: None,
             refusal: None,
+            denial: None,
             cause: None,
             status: None,
             upstream_status: None,
@@ -338,6 +343,15 @@ impl Account {
     /// Another for every request.
     pub(super) fn random(&self) -> u64 {
         self.id.as_u64_pair().1
+    }
+
+    /// A rule refuses it, for this reason.
+    pub(super) fn denied(&mut self, denial: Box<Denial>) {
+        self.denial = Some(denial);
+    }
+
+    pub(super) fn denial(&self) -> Option<&Denial> {
+        self.denial.as_deref()
     }
 
     /// For the log line: may name addresses.
@@ -528,6 +542,7 @@ impl Account {
             price_version,
             unpriced,
             start: self.start.take(),
+            denial: self.denial.take(),
         })
     }
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use http_body::Body as _;
 
 use super::authenticate::Caller;
+use super::paths;
 use super::receive::Call;
 use super::route::Routed;
 use crate::error::Refusal;
 use crate::limit::{self, Held, InFlight};
 use crate::runtime::Runtime;
+use crate::runtime::api_key::ApiKey;
 use crate::runtime::endpoint::Endpoint;
 
 /// Leave to send something to a vendor: only this step makes one, and `dispatch` takes it.
@@ -20,6 +22,9 @@ pub(super) struct Permit {
     pub(super) context: usize,
     /// Bytes of the body, at most.
     pub(super) body_bytes: u64,
+    pub(super) key: Arc<ApiKey>,
+    /// A bit for each target whose rules do not let the request pass.
+    pub(super) barred: u64,
     /// Of the process's budget.
     _held: Held,
     /// `None`: keys are not counted.
@@ -37,6 +42,7 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     if endpoint.disabled || endpoint.target.is_disabled() {
         return Err(Refusal::EndpointDisabled);
     }
+    let barred = if endpoint.guards_paths { paths::judge(call, &endpoint, context)? } else { 0 };
     // One that does not say its size is measured as it comes.
     let announced = call.body.as_ref().and_then(|body| body.size_hint().exact());
     let body_bytes = call.plane.limits.body(endpoint.max_body_bytes);
@@ -54,5 +60,5 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     // Last: nobody waits for memory, and who is refused for another reason takes none.
     let held = call.plane.budget.reserve(limit::REQUEST).ok_or(Refusal::Overloaded)?;
     call.account.admitted();
-    Ok(Permit { runtime, endpoint, context, body_bytes, _held: held, _in_flight: in_flight })
+    Ok(Permit { runtime, endpoint, context, body_bytes, key, barred, _held: held, _in_flight: in_flight })
 }

@@ -31,7 +31,8 @@ pub(super) fn authenticate(call: &mut Call, routed: &Routed) -> Result<Caller, R
     let key = presented.and_then(|presented| {
         let digest = presented.as_deref().and_then(api_key::digest).ok_or(Refusal::Unauthenticated)?;
         let credential = routed.runtime.credential(digest).ok_or(Refusal::Unauthenticated)?;
-        if credential.is_live(call.now_ms) { Ok(Arc::clone(&credential.key)) } else { Err(Refusal::Unauthenticated) }
+        let opens = credential.is_live(call.now_ms) && credential.key.is_used_from(call.busy.peer());
+        if opens { Ok(Arc::clone(&credential.key)) } else { Err(Refusal::Unauthenticated) }
     });
     match key {
         Ok(key) => {

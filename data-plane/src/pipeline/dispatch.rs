@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::admit::Permit;
 use super::attempts::Ending;
 use super::clock::{Clock, Late};
+use super::models;
 use super::parcel::Parcel;
 use super::plan::{Leg, Plan};
 use super::receive::Call;
@@ -81,6 +82,11 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     let deadline = total.map(|total| Instant::from_std(call.account.started()) + total);
     let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
     let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
+    plan.bar(permit.barred);
+    if endpoint.guards_models || permit.key.models.is_some() {
+        // Boxed, so that other requests do not pay for its size.
+        plan.bar(Box::pin(models::settle(call, &permit, &mut parcel, deadline)).await?);
+    }
     let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
     parcel.prepare(call, &permit).await?;
     call.account.begins(leg.provider)?;
@@ -227,7 +233,7 @@ async fn attempt(
     let mut clock =
         Clock::start_until(call.timers(), timeouts.first_byte.unwrap_or(node.upstream_first_byte), deadline);
     let idle = timeouts.idle.unwrap_or(node.upstream_idle);
-    let request = parcel.pack(call, permit, provider)?;
+    let request = parcel.pack(call, permit, leg)?;
     let asked = parcel.asks(call, permit, provider);
     call.account.asked_for_usage(asked);
     let attempt = Attempt {

@@ -1,6 +1,7 @@
 //! What is to be sent, whoever it is sent to: every attempt's request is built from it anew. Path and query byte for
 //! byte behind the context, a new map of headers, the provider's credential.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,13 +11,14 @@ use http::{HeaderMap, Method, Request, Uri};
 use http_body::Body as _;
 
 use super::admit::Permit;
+use super::models::Renamed;
+use super::plan::Leg;
 use super::receive::Call;
 use super::upload::{Home, Inbound, Source, Upload};
 use super::whole::Whole;
 use super::{handshake, headers, query};
 use crate::dialect::facts::Shape;
 use crate::error::Refusal;
-use crate::runtime::provider::Provider;
 use crate::upstream::line::Outbound;
 
 /// The canonical request.
@@ -24,6 +26,8 @@ pub(super) struct Parcel {
     /// The length of the body is known and stated.
     sized: bool,
     body: Option<Carried>,
+    /// What the model is called in place of what the client called it; `None`: the same everywhere.
+    renamed: Option<Box<Renamed>>,
 }
 
 struct Carried {
@@ -59,7 +63,22 @@ impl Parcel {
             }
             Carried { upload, fresh: Some(source), home: again.then(Arc::default), whole: None }
         });
-        Self { sized, body }
+        Self { sized, body, renamed: None }
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_body(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// The body, before the first attempt.
+    pub(super) fn source(&mut self) -> Option<&mut Source> {
+        self.body.as_mut()?.fresh.as_mut()
+    }
+
+    /// From now on the model is called so.
+    pub(super) fn rename(&mut self, renamed: Renamed) {
+        self.renamed = Some(Box::new(renamed));
     }
 
     /// Takes the body in where some of the vendors it may go to are asked for usage on the client's behalf. A body of
@@ -119,16 +138,23 @@ impl Parcel {
     }
 
     /// The request for one provider.
-    pub(super) fn pack(
-        &mut self,
-        call: &Call,
-        permit: &Permit,
-        provider: &Provider,
-    ) -> Result<Request<Outbound>, Refusal> {
-        let endpoint = &permit.endpoint;
+    pub(super) fn pack(&mut self, call: &Call, permit: &Permit, leg: &Leg<'_>) -> Result<Request<Outbound>, Refusal> {
+        let (endpoint, provider) = (&permit.endpoint, &**leg.provider);
         let path = &call.head.uri.path()[permit.context..];
+        let renamed = self.renamed.as_deref().and_then(|renamed| {
+            let written = renamed.written.get(leg.target())?.clone()?;
+            Some((renamed.path.clone(), written))
+        });
+        let (path, body_name) = match renamed {
+            None => (Cow::Borrowed(path), None),
+            Some((None, written)) => (Cow::Borrowed(path), Some(written)),
+            Some((Some(place), written)) => {
+                let written = String::from_utf8_lossy(&written).into_owned();
+                (Cow::Owned([&path[..place.start], &written, &path[place.end..]].concat()), None)
+            }
+        };
         let query = call.head.uri.query().and_then(|query| query::without(query, &endpoint.stripped_parameters));
-        let uri = target(&provider.upstream.prefix, path, query.as_deref()).ok_or(Refusal::BadPath)?;
+        let uri = target(&provider.upstream.prefix, &path, query.as_deref()).ok_or(Refusal::BadPath)?;
         let mut headers = headers::outbound(&call.head.headers, endpoint, provider, self.sized);
         if call.websocket.is_some() {
             handshake::ask(&mut headers, endpoint);
@@ -145,7 +171,14 @@ impl Parcel {
                 let source = body.fresh.take().or_else(|| body.home.as_ref()?.leave());
                 // Every attempt brings it back when it ends.
                 let source = source.ok_or(Refusal::UpstreamBroken)?;
-                Outbound::Streamed(Box::pin(Inbound::new(source, body.home.clone())))
+                let inbound = Inbound::new(source, body.home.clone(), body_name);
+                // Another name has another length.
+                if let (true, Some(length)) = (self.sized, inbound.size_hint().exact()) {
+                    if self.renamed.is_some() {
+                        headers.insert(CONTENT_LENGTH, length.into());
+                    }
+                }
+                Outbound::Streamed(Box::pin(inbound))
             }
         };
         let mut request = Request::new(body);

@@ -24,6 +24,8 @@ pub(super) struct Plan<'a> {
     once_more: u64,
     /// Attempts that may still be made.
     left: u32,
+    /// A bit for each target whose rules do not let the request pass.
+    barred: u64,
 }
 
 /// One attempt to be made.
@@ -37,6 +39,11 @@ pub(super) struct Leg<'a> {
 }
 
 impl Leg<'_> {
+    /// Which of the endpoint's targets it is.
+    pub(super) fn target(&self) -> usize {
+        self.bit.trailing_zeros() as usize
+    }
+
     /// Nothing was tried before it.
     pub(super) fn is_first(&self) -> bool {
         self.first
@@ -52,7 +59,12 @@ impl<'a> Plan<'a> {
         }
         let draw = if targets.len() > 1 { draw() } else { 0 };
         let strategy = endpoint.target.strategy();
-        Self { upstreams, targets, strategy, draw, tried: 0, once_more: 0, left }
+        Self { upstreams, targets, strategy, draw, tried: 0, once_more: 0, left, barred: 0 }
+    }
+
+    /// Leaves these targets out: a bit for each.
+    pub(super) fn bar(&mut self, targets: u64) {
+        self.barred |= targets;
     }
 
     /// Whether a second attempt is thinkable at all.
@@ -93,7 +105,7 @@ impl<'a> Plan<'a> {
 
     /// Of the first group that has one.
     fn untried(&mut self) -> Option<Leg<'a>> {
-        let (mut start, tried) = (0, self.tried);
+        let (mut start, tried) = (0, self.tried | self.barred);
         for group in self.targets.chunk_by(|one, other| one.priority == other.priority) {
             let mut open: Vec<(usize, Arc<Pool>)> = (start..start + group.len())
                 .filter(|index| tried & 1 << index == 0 && !self.targets[*index].provider.disabled)
@@ -132,7 +144,8 @@ impl<'a> Plan<'a> {
     /// All are spared: the one that will be spared no longer first. A request is never refused for what was learned
     /// from others.
     fn soonest(&self) -> Option<Leg<'a>> {
-        let enabled = (0..self.targets.len()).filter(|index| !self.targets[*index].provider.disabled);
+        let enabled = (0..self.targets.len())
+            .filter(|index| !self.targets[*index].provider.disabled && self.barred & 1 << index == 0);
         let pools = enabled.map(|index| (index, self.upstreams.pool(&self.targets[index].provider)));
         let (index, pool) = pools.min_by_key(|(_, pool)| pool.health().passable_at())?;
         Some(self.leg(index, Flight::force(&pool), false))

@@ -16,6 +16,7 @@ use super::account::{Account, Outcome};
 use super::admit::Permit;
 use super::attempts::ATTEMPTS;
 use super::clock::{Clock, Late};
+use super::denial::Denial;
 use super::dispatch::Reply;
 use super::receive::{self, Call};
 use super::tunnel::Tunnel;
@@ -175,7 +176,8 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     let unread = body.filter(|body| http1 && head.headers.contains_key(UPGRADE) && !body.is_end_stream());
     let unread = unread.map(|body| Unread { _body: body, answered: busy.last_words(Vec::new()).1 });
     let dialect = account.dialect();
-    let (status, mut headers, body) = refusal.render(dialect, request_id.as_str(), &request_id.header(), http1);
+    let why = account.denial().map(Denial::text).unwrap_or_default();
+    let (status, mut headers, body) = refusal.explain(&why, dialect, request_id.as_str(), &request_id.header(), http1);
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }

@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::clock::{Clock, Timers};
+use crate::dialect::naming::{Fault, Naming};
 use crate::dialect::pointer::Slot;
 use crate::dialect::scan::{Scalar, Scanner, Sink};
 use crate::error::Refusal;
@@ -40,6 +41,8 @@ pub(super) struct Upload {
 const TOO_LARGE: u8 = 1;
 const STALLED: u8 = 2;
 const BROKEN: u8 = 3;
+const AMBIGUOUS: u8 = 4;
+const UNREADABLE: u8 = 5;
 
 impl Upload {
     pub(super) fn new(json: bool) -> Self {
@@ -92,6 +95,8 @@ impl Upload {
             TOO_LARGE => Some(Refusal::BodyTooLarge),
             STALLED => Some(Refusal::BodyStalled),
             BROKEN => Some(Refusal::BodyBroken),
+            AMBIGUOUS => Some(Refusal::AmbiguousModel),
+            UNREADABLE => Some(Refusal::UnreadableModel),
             _ => None,
         }
     }
@@ -111,7 +116,13 @@ pub(super) struct Source {
     timers: Arc<Timers>,
     clock: Option<Clock>,
     scan: Option<(Arc<Endpoint>, Scanner)>,
+    /// Where something depends on the model: reads on to the end, so that no second one passes.
+    naming: Option<Box<Naming>>,
     kept: Option<Kept>,
+    /// Of what is kept, the piece that is the model's name and nothing else.
+    name_at: Option<usize>,
+    /// So much is kept for another attempt once the name is known.
+    retained: usize,
 }
 
 /// What has passed.
@@ -135,6 +146,8 @@ pub(super) struct Inbound {
     next: usize,
     /// `None`: there is no other attempt.
     home: Option<Arc<Home>>,
+    /// In place of the model's name.
+    name: Option<Bytes>,
 }
 
 impl Source {
@@ -151,7 +164,19 @@ impl Source {
             let scanner = Scanner::new(&endpoint.template.model.body);
             (endpoint, scanner)
         });
-        Self { body, upload, limit, patience, timers: Arc::clone(timers), clock: None, scan, kept: None }
+        Self {
+            body,
+            upload,
+            limit,
+            patience,
+            timers: Arc::clone(timers),
+            clock: None,
+            scan,
+            naming: None,
+            kept: None,
+            name_at: None,
+            retained: 0,
+        }
     }
 
     /// Of the body; `None`: it is not known before it has come.
@@ -175,6 +200,40 @@ impl Source {
         }
     }
 
+    /// Reads and holds the body until it has named its model; at most `bound` bytes, as far as `held` can grow.
+    pub(super) fn read_name(&mut self, naming: Naming, bound: usize, held: Held) {
+        let retained = self.kept.as_ref().map_or(0, |kept| kept.bound);
+        self.scan = None;
+        self.naming = Some(Box::new(naming));
+        self.kept = Some(Kept { pieces: Vec::new(), bytes: 0, bound: bound.max(retained), held });
+        self.retained = retained;
+    }
+
+    /// Until the name has come, or the end.
+    pub(super) fn poll_named(&mut self, context: &mut Context<'_>, bound: usize) -> Poll<Result<(), Refusal>> {
+        while self.naming.as_ref().is_some_and(|naming| naming.named().is_none()) {
+            match ready!(self.poll_piece(context)) {
+                None => break,
+                Some(Ok(_)) if self.kept.is_some() => {}
+                Some(Ok(_)) if self.upload.bytes() > bound as u64 => return Poll::Ready(Err(Refusal::ModelTooLate)),
+                // Not the bound, but the memory of all requests.
+                Some(Ok(_)) => return Poll::Ready(Err(Refusal::Overloaded)),
+                Some(Err(_)) => return Poll::Ready(Err(self.upload.refusal().unwrap_or(Refusal::BodyBroken))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The name, now a piece of its own; `None`: the body has none.
+    pub(super) fn named(&mut self) -> Option<(String, &Naming)> {
+        let kept = self.kept.as_mut()?;
+        kept.bound = self.retained;
+        let named = self.naming.as_ref()?.named()?.clone();
+        self.name_at = kept.cut_out(named.start, named.end);
+        let _ = self.upload.model.set(named.model.as_str().into());
+        Some((named.model, self.naming.as_deref()?))
+    }
+
     fn take(&mut self, data: &Bytes) -> Result<(), BodyFailed> {
         let length = data.len() as u64;
         let total = self.upload.bytes.fetch_add(length, Ordering::Relaxed) + length;
@@ -186,6 +245,16 @@ impl Source {
             scanner.feed(&endpoint.template.model.body, data, &mut model);
             if scanner.is_over() || self.upload.model.get().is_some() {
                 self.scan = None;
+            }
+        }
+        if let Some(naming) = &mut self.naming {
+            // Before the piece goes on: a body with two names never arrives whole.
+            let fault = naming.feed(data).map_err(|fault| match fault {
+                Fault::Ambiguous => AMBIGUOUS,
+                Fault::Unreadable => UNREADABLE,
+            });
+            if let Err(fault) = fault {
+                return Err(self.fail(fault));
             }
         }
         if self.kept.as_mut().is_none_or(|kept| !kept.take(data)) || self.upload.is_gone() {
@@ -233,6 +302,35 @@ impl Source {
 }
 
 impl Kept {
+    /// Makes these bytes a piece of their own, and says which.
+    fn cut_out(&mut self, start: u64, end: u64) -> Option<usize> {
+        let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
+        let (mut pieces, mut name, mut at, mut passed) =
+            (Vec::with_capacity(self.pieces.len() + 2), Vec::new(), None, 0);
+        for piece in self.pieces.drain(..) {
+            let (from, to) =
+                (start.clamp(passed, passed + piece.len()) - passed, end.clamp(passed, passed + piece.len()) - passed);
+            passed += piece.len();
+            if from == to {
+                pieces.push(piece);
+                continue;
+            }
+            if from > 0 {
+                pieces.push(piece.slice(..from));
+            }
+            name.extend_from_slice(&piece[from..to]);
+            if passed >= end {
+                at = Some(pieces.len());
+                pieces.push(std::mem::take(&mut name).into());
+            }
+            if to < piece.len() {
+                pieces.push(piece.slice(to..));
+            }
+        }
+        self.pieces = pieces;
+        at
+    }
+
     /// Whether it has been kept.
     fn take(&mut self, data: &Bytes) -> bool {
         let bytes = self.bytes.saturating_add(data.len());
@@ -267,13 +365,17 @@ impl Home {
 
 impl Inbound {
     /// From the first byte on; what has passed in an earlier attempt was kept.
-    pub(super) fn new(mut source: Source, home: Option<Arc<Home>>) -> Self {
+    pub(super) fn new(mut source: Source, home: Option<Arc<Home>>, name: Option<Bytes>) -> Self {
         if let Some(clock) = &mut source.clock {
             // Nobody has been waiting between the two.
             clock.arrived();
         }
         source.upload.awaited.store(false, Ordering::Relaxed);
-        Self { source: Some(source), next: 0, home }
+        Self { source: Some(source), next: 0, home, name }
+    }
+
+    fn name_at(&self) -> Option<usize> {
+        self.source.as_ref()?.name_at
     }
 
     fn waiting(&self) -> &[Bytes] {
@@ -311,7 +413,10 @@ impl Body for Inbound {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
         let this = self.get_mut();
-        if let Some(piece) = this.waiting().first().cloned() {
+        if let Some(mut piece) = this.waiting().first().cloned() {
+            if let (Some(name), true) = (&this.name, this.name_at() == Some(this.next)) {
+                piece = name.clone();
+            }
             this.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -328,7 +433,12 @@ impl Body for Inbound {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let waiting: u64 = self.waiting().iter().map(|piece| piece.len() as u64).sum();
+        let named = self.name.as_ref().and(self.name_at());
+        let length = |(index, piece): (usize, &Bytes)| match (&self.name, named) {
+            (Some(name), Some(at)) if at == self.next + index => name.len() as u64,
+            _ => piece.len() as u64,
+        };
+        let waiting: u64 = self.waiting().iter().enumerate().map(length).sum();
         match self.source.as_ref().and_then(|source| source.body.size_hint().exact()) {
             Some(rest) => SizeHint::with_exact(waiting + rest),
             None => SizeHint::default(),

@@ -58,7 +58,7 @@ impl Stand {
     /// A client's end of a new connection that holds so many bytes in each direction.
     pub(super) fn connect(&self, buffer: usize) -> DuplexStream {
         let (near, far) = duplex(buffer);
-        let (presence, plane) = (Register::arrive(&self.register, 0), Arc::clone(&self.plane));
+        let (presence, plane) = (Register::arrive(&self.register, 0, None), Arc::clone(&self.plane));
         self.clients.spawn(async move {
             listener::serve_http1(far, &presence, plane).await;
             presence.leave();

@@ -138,6 +138,7 @@ pub(super) mod tests {
             price_version: None,
             unpriced: false,
             start: None,
+            denial: None,
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         price_version,
         unpriced,
         start: _,
+        // Explained to the caller alone.
+        denial: _,
     } = record;
     // One allocation for all ids.
     let mut ids = [id, endpoint_id, api_key_id, provider_id.unwrap_or_default()].map(Uuid::into_bytes).concat();

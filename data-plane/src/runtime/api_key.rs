@@ -5,12 +5,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::carried::Carried;
+use super::models::ModelRules;
 
 /// A power of two; the first bits of the digest choose.
 const SHARDS: usize = 4096;
@@ -26,6 +29,10 @@ pub struct ApiKey {
     pub expires_at_ms: Option<u64>,
     /// Switched off by an administrator.
     pub disabled: bool,
+    /// Which models it may ask for; `None`: all, as they are named.
+    pub models: Option<Box<ModelRules>>,
+    /// Where it may be used from; empty: everywhere.
+    pub addresses: Box<[IpNet]>,
     /// Its requests in flight.
     pub(crate) in_flight: Carried<AtomicU32>,
 }
@@ -34,6 +41,15 @@ impl ApiKey {
     /// Whether the key's scope has this endpoint.
     pub fn opens(&self, endpoint: Uuid) -> bool {
         self.endpoints.binary_search(&endpoint).is_ok()
+    }
+
+    /// Whether it may be used from this address; IPv4 in its IPv6 form is IPv4. `None`: nobody knows from where.
+    pub fn is_used_from(&self, address: Option<IpAddr>) -> bool {
+        self.addresses.is_empty()
+            || address.is_some_and(|address| {
+                let address = address.to_canonical();
+                self.addresses.iter().any(|network| network.contains(&address))
+            })
     }
 }
 
@@ -143,12 +159,12 @@ mod wire {
     use proto::token::{self, TokenKind};
     use uuid::Uuid;
 
-    use super::{ApiKey, Carried, Digest, Parsed};
+    use super::{ApiKey, Carried, Digest, IpNet, Parsed};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Parsed {
         pub(in crate::runtime) fn from_wire(id: Uuid, body: &[u8]) -> Result<Self, Invalid> {
-            let proto::config::ApiKey { credentials, endpoint_ids, expires_at_ms, disabled } =
+            let proto::config::ApiKey { credentials, endpoint_ids, expires_at_ms, disabled, models, addresses } =
                 proto::config::ApiKey::decode(body)
                     .map_err(|_| Invalid::new("", Code::Undecodable, "the key cannot be decoded"))?;
             let mut digests = Vec::with_capacity(credentials.len());
@@ -165,6 +181,13 @@ mod wire {
                     .map_err(|_| Invalid::new("/endpoints", Code::Malformed, "an endpoint's id has 16 bytes"))?;
                 endpoints.push(endpoint);
             }
+            let network = |(index, text): (usize, String)| {
+                // A range that cannot be read must not become a key without one.
+                text.parse::<IpNet>().map(|network| network.trunc()).map_err(|_| {
+                    Invalid::new(format!("/addresses/{index}"), Code::Malformed, "not a range of addresses")
+                })
+            };
+            let addresses = addresses.into_iter().enumerate().map(network).collect::<Result<_, _>>()?;
             endpoints.sort_unstable();
             endpoints.dedup();
             let key = ApiKey {
@@ -172,6 +195,8 @@ mod wire {
                 endpoints: endpoints.into(),
                 expires_at_ms: time(expires_at_ms),
                 disabled,
+                models: models.map(|rules| Box::new(rules.into())),
+                addresses,
                 in_flight: Carried::default(),
             };
             Ok(Self { key, digests })
@@ -197,6 +222,8 @@ mod tests {
             endpoints: [Uuid::from_u128(7)].into(),
             expires_at_ms,
             disabled,
+            models: None,
+            addresses: Box::default(),
             in_flight: Carried::default(),
         };
         Credential { key: Arc::new(key), expires_at_ms: grace }
@@ -209,6 +236,25 @@ mod tests {
         assert!(!credential(Some(5), None, false).is_live(5));
         assert!(!credential(Some(9), Some(5), false).is_live(5));
         assert!(!credential(None, None, true).is_live(5));
+    }
+
+    #[test]
+    fn a_key_is_used_from_its_ranges_alone_whatever_form_an_address_has() {
+        let mut key = ApiKey {
+            id: Uuid::from_u128(1),
+            endpoints: Box::default(),
+            expires_at_ms: None,
+            disabled: false,
+            models: None,
+            addresses: Box::default(),
+            in_flight: Carried::default(),
+        };
+        assert!(key.is_used_from(None));
+        key.addresses = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap()).into();
+        let from = |address: &str| key.is_used_from(Some(address.parse().unwrap()));
+        assert!(from("10.255.0.1") && from("::ffff:10.0.0.1") && from("2001:db8:1::1"));
+        assert!(!from("11.0.0.1") && !from("::ffff:11.0.0.1") && !from("2001:db9::1") && !from("::10.0.0.1"));
+        assert!(!key.is_used_from(None), "nobody knows from where");
     }
 
     #[test]

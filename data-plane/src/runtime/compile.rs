@@ -18,7 +18,7 @@ use super::key_location::KeyLocation;
 use super::price::{PriceList, Prices};
 use super::provider::Provider;
 use super::provider::wire::{Resolved, told};
-use super::proxy::wire::Parsed as ParsedRoute;
+use super::proxy::{self, wire::Parsed as ParsedRoute};
 use super::proxy::{Route, RouteTarget};
 use super::secret::Secret;
 use super::settings::Settings;
@@ -241,6 +241,8 @@ impl References<'_> {
             max_body_bytes,
             further_attempts,
             target,
+            mut access,
+            mut models,
         } = parsed;
         let prices = Prices::of(self.prices.get(&id), self.prices.get(&template));
         let template = Arc::clone(self.find(Kind::Template, self.templates, template, "/template")?);
@@ -263,6 +265,8 @@ impl References<'_> {
                     destination,
                     timeouts,
                     max_body_bytes,
+                    access: access.take(),
+                    models: models.take(),
                     answered: told(&name, "200"),
                     prices,
                     meters: Carried::default(),
@@ -277,7 +281,8 @@ impl References<'_> {
                         return Err(Invalid::new(pointer, Code::Unsupported, "this provider speaks another dialect"));
                     }
                     let provider = Arc::clone(provider);
-                    resolved.push(RouteTarget { provider, weight: target.weight, priority: target.priority });
+                    let proxy::wire::ParsedTarget { provider: _, weight, priority, aliases } = target;
+                    resolved.push(RouteTarget { provider, weight, priority, aliases });
                 }
                 let route = Route::new(resolved, strategy);
                 Target::Route(route.ok_or_else(|| Invalid::new("/targets", Code::Missing, "a proxy needs a provider"))?)
@@ -318,7 +323,12 @@ impl References<'_> {
                 let others = (target.targets().len() - 1).min(USUAL_ATTEMPTS);
                 u32::try_from(others).unwrap_or_default()
             }),
+            guards_paths: access.is_some() || target.providers().any(|provider| provider.access.is_some()),
+            guards_models: models.is_some()
+                || target.targets().iter().any(|one| one.provider.models.is_some() || !one.aliases.is_empty()),
             target,
+            access,
+            models,
             meters: Carried::default(),
         })
     }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::HeaderName;
 use uuid::Uuid;
 
+use super::access::Access;
 use super::carried::Carried;
 use super::context::Context;
 use super::key_location::KeyLocation;
+use super::models::ModelRules;
 use super::provider::{Provider, Timeouts};
 use super::proxy::{Route, RouteTarget, Strategy};
 use super::template::Template;
@@ -46,6 +48,14 @@ pub struct Endpoint {
     pub further_attempts: u32,
     /// Where requests go.
     pub target: Target,
+    /// A proxy's own; what its providers have comes on top. `None`: everything passes.
+    pub access: Option<Box<Access>>,
+    /// A proxy's own; what its providers have comes on top. `None`: all, as they are named.
+    pub models: Option<Box<ModelRules>>,
+    /// It, or a provider behind it, has rules of access.
+    pub guards_paths: bool,
+    /// It, a target or a provider behind it has rules of models.
+    pub guards_models: bool,
     /// What is counted of it.
     pub(crate) meters: Carried<EndpointMeters>,
 }
@@ -112,7 +122,7 @@ pub(super) mod wire {
     use proto::config::endpoint;
     use uuid::Uuid;
 
-    use super::{Compression, Context, KeyLocation, MOST_ATTEMPTS, Timeouts};
+    use super::{Access, Compression, Context, KeyLocation, MOST_ATTEMPTS, ModelRules, Timeouts};
     use crate::runtime::invalid::{Code, Invalid};
     use crate::runtime::{provider, proxy};
 
@@ -131,6 +141,8 @@ pub(super) mod wire {
         /// `None`: by the number of targets.
         pub(in crate::runtime) further_attempts: Option<u32>,
         pub(in crate::runtime) target: ParsedTarget,
+        pub(in crate::runtime) access: Option<Box<Access>>,
+        pub(in crate::runtime) models: Option<Box<ModelRules>>,
     }
 
     pub(in crate::runtime) enum ParsedTarget {
@@ -157,6 +169,8 @@ pub(super) mod wire {
                 compression,
                 max_body_bytes,
                 usage_not_asked,
+                access_control,
+                models,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -199,6 +213,8 @@ pub(super) mod wire {
                 max_body_bytes: (max_body_bytes != 0).then_some(max_body_bytes),
                 further_attempts: retry.map(|proto::config::Retry { attempts }| attempts.min(MOST_ATTEMPTS)),
                 target,
+                access: access_control.map(Access::try_from).transpose()?.map(Box::new),
+                models: models.map(|rules| Box::new(rules.into())),
             })
         }
     }

@@ -9,7 +9,9 @@ use rustls_pki_types::CertificateDer;
 use url::Host;
 use uuid::Uuid;
 
+use super::access::Access;
 use super::carried::Carried;
+use super::models::ModelRules;
 use super::price::Prices;
 use super::template::Template;
 use crate::telemetry::meters::ProviderMeters;
@@ -38,6 +40,10 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// What the administrator set.
     pub max_body_bytes: Option<u64>,
+    /// Which requests pass at all; `None`: every one.
+    pub access: Option<Box<Access>>,
+    /// Which models it may be asked for; `None`: all, as they are named.
+    pub models: Option<Box<ModelRules>>,
     /// How an attempt here that was answered 200 is told: by far the most frequent one is made once.
     pub answered: HeaderValue,
     /// What its tokens cost.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::models::Aliases;
 use super::provider::Provider;
 
 /// Bounds what a request remembers of the targets it has tried.
@@ -24,6 +25,8 @@ pub struct RouteTarget {
     pub weight: u32,
     /// Lower first.
     pub priority: u32,
+    /// The proxy's name of a model to the provider's own.
+    pub aliases: Aliases,
 }
 
 /// How one of several targets is chosen.
@@ -52,7 +55,7 @@ impl Route {
 impl RouteTarget {
     /// The only one there is.
     pub(super) fn sole(provider: Arc<Provider>) -> Self {
-        Self { provider, weight: 1, priority: 0 }
+        Self { provider, weight: 1, priority: 0, aliases: Aliases::new() }
     }
 }
 
@@ -60,8 +63,9 @@ pub(super) mod wire {
     use proto::config::route;
     use uuid::Uuid;
 
-    use super::{MOST_TARGETS, Strategy};
+    use super::{Aliases, MOST_TARGETS, Strategy};
     use crate::runtime::invalid::{Code, Invalid};
+    use crate::runtime::models;
 
     /// A route whose targets are still references.
     pub(in crate::runtime) struct Parsed {
@@ -74,6 +78,7 @@ pub(super) mod wire {
         pub(in crate::runtime) provider: Uuid,
         pub(in crate::runtime) weight: u32,
         pub(in crate::runtime) priority: u32,
+        pub(in crate::runtime) aliases: Aliases,
     }
 
     impl TryFrom<proto::config::Route> for Parsed {
@@ -96,11 +101,11 @@ pub(super) mod wire {
                 }
             };
             let parse = |(index, target): (usize, proto::config::RouteTarget)| {
-                let proto::config::RouteTarget { provider_id, weight, priority } = target;
+                let proto::config::RouteTarget { provider_id, weight, priority, aliases } = target;
                 let provider = Uuid::from_slice(&provider_id).map_err(|_| {
                     Invalid::new(format!("/targets/{index}/provider"), Code::Malformed, "a provider's id has 16 bytes")
                 })?;
-                Ok(ParsedTarget { provider, weight: weight.max(1), priority })
+                Ok(ParsedTarget { provider, weight: weight.max(1), priority, aliases: models::wire::aliases(aliases) })
             };
             let targets = targets.into_iter().enumerate().map(parse).collect::<Result<_, Invalid>>()?;
             Ok(Self { targets, strategy })

@@ -3,6 +3,7 @@
 use http::HeaderName;
 use uuid::Uuid;
 
+use super::access::Pattern;
 use crate::dialect::Dialect;
 use crate::dialect::facts;
 use crate::dialect::pointer::Pointers;
@@ -100,10 +101,16 @@ pub struct AuthFailure {
 pub struct ModelPlan {
     /// One pointer into the body; empty: not there.
     pub body: Pointers,
+    /// The same, as it is written; empty: not there.
+    pub pointer: Box<str>,
     /// The model is the path between this text ...
     pub path_before: Box<str>,
     /// ... and the first of these, or the end.
     pub path_after: Box<[Box<str>]>,
+    /// Where the vendor lists its models; below one, a path names a model.
+    pub list_paths: Box<[Box<str>]>,
+    /// Requests there carry a body and run no model.
+    pub unmodelled: Box<[Pattern]>,
 }
 
 impl ModelPlan {
@@ -125,7 +132,7 @@ mod wire {
     use proto::config::{StreamFraming, template};
     use uuid::Uuid;
 
-    use super::{AskUsage, AuthFailure, Dialect, ModelPlan, Pointers, Realtime, Template, facts};
+    use super::{AskUsage, AuthFailure, Dialect, ModelPlan, Pattern, Pointers, Realtime, Template, facts};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Template {
@@ -146,6 +153,8 @@ mod wire {
                 ask_usage,
                 error_header,
                 unfinished,
+                model_list_paths,
+                unmodelled_paths,
             } = proto::config::Template::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the template cannot be decoded"))?;
             let dialect = dialect_of(dialect)?;
@@ -168,7 +177,12 @@ mod wire {
                         .ok_or_else(|| Invalid::new("/authFailureStatus", Code::Malformed, "not a status of an error"))
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            let (model, served) = model_plan(model)?;
+            let (mut model, served) = model_plan(model)?;
+            model.list_paths = model_list_paths.into_iter().map(Into::into).collect();
+            let unmodelled = unmodelled_paths.iter().map(|path| Pattern::parse(path)).collect::<Option<_>>();
+            model.unmodelled = unmodelled.ok_or_else(|| {
+                Invalid::new("/model/unmodelledPaths", Code::Malformed, "not paths with a final `/*`")
+            })?;
             let mut answer = answer_plan(usage, &served)?;
             answer.error_header = header(&error_header, "/usage/errorHeader")?;
             answer.unfinished = boxed(unfinished);
@@ -219,8 +233,11 @@ mod wire {
         let body = (!request_body.is_empty()).then_some(request_body.as_str());
         let plan = ModelPlan {
             body: Pointers::new(body).map_err(|_| bad_pointer("/model/requestBody"))?,
+            pointer: request_body.into(),
             path_before: request_path_before.into(),
             path_after: request_path_after.into_iter().filter(|after| !after.is_empty()).map(Into::into).collect(),
+            list_paths: Box::default(),
+            unmodelled: Box::default(),
         };
         Ok((plan, response_body))
     }
@@ -307,6 +324,7 @@ mod tests {
             body: Pointers::default(),
             path_before: before.into(),
             path_after: after.iter().map(|text| (*text).into()).collect(),
+            ..ModelPlan::default()
         }
     }
 

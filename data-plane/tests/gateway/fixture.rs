@@ -169,7 +169,12 @@ pub fn provider(context: &str, url: &str) -> config::Endpoint {
 pub fn proxy(context: &str) -> config::Endpoint {
     config::Endpoint {
         target: Some(endpoint::Target::Route(config::Route {
-            targets: vec![config::RouteTarget { provider_id: bytes(PROVIDER), weight: 1, priority: 0 }],
+            targets: vec![config::RouteTarget {
+                provider_id: bytes(PROVIDER),
+                weight: 1,
+                priority: 0,
+                aliases: vec![],
+            }],
             ..config::Route::default()
         })),
         ..provider(context, "")

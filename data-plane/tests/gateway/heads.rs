@@ -126,7 +126,7 @@ async fn an_answer_that_comes_before_the_body_is_sent_is_passed_on_at_once() {
 
 /// A second provider `/second`, and the proxy over both, the first one first.
 fn two(first: &Vendor, second: &Vendor) -> Draft {
-    let target = |id, priority| RouteTarget { provider_id: bytes(id), weight: 1, priority };
+    let target = |id, priority| RouteTarget { provider_id: bytes(id), weight: 1, priority, aliases: vec![] };
     let route =
         proto::config::Route { targets: vec![target(PROVIDER, 0), target(9, 1)], ..proto::config::Route::default() };
     let proxy = Endpoint { target: Some(endpoint::Target::Route(route)), ..proxy("/team/proxy") };

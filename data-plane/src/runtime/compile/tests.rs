@@ -55,7 +55,7 @@ fn provider(context: &str, url: &str) -> config::Endpoint {
 fn proxy(context: &str, provider: u128) -> config::Endpoint {
     config::Endpoint {
         target: Some(endpoint::Target::Route(config::Route {
-            targets: vec![config::RouteTarget { provider_id: id(provider), weight: 0, priority: 0 }],
+            targets: vec![config::RouteTarget { provider_id: id(provider), weight: 0, priority: 0, aliases: vec![] }],
             strategy: 0,
         })),
         ..self::provider(context, "")
