@@ -188,7 +188,7 @@ impl Observer {
     pub fn at_boundary(&self) -> bool {
         match &self.reader {
             Reader::Sse(splitter, _) => splitter.at_boundary(),
-            Reader::Aws(splitter, _) => splitter.at_boundary(),
+            Reader::Aws(splitter, ..) => splitter.at_boundary(),
             Reader::Document(_) | Reader::Messages(_) | Reader::Nothing => false,
         }
     }
