@@ -14,6 +14,7 @@ pub mod member;
 pub mod name;
 pub mod node;
 pub mod page;
+pub mod price;
 pub mod provider;
 pub mod proxy;
 pub mod request;

@@ -38,6 +38,20 @@ pub struct RequestEntry {
     pub input_tokens: Option<i64>,
     /// All output tokens.
     pub output_tokens: Option<i64>,
+    /// Of the input.
+    pub cached_input_tokens: Option<i64>,
+    /// Of the input.
+    pub cache_write_tokens: Option<i64>,
+    /// Of the output.
+    pub reasoning_tokens: Option<i64>,
+    /// Nano-dollars; zero is free, null is not known.
+    pub cost_nanos: Option<i64>,
+    /// The same in dollars.
+    pub cost: Option<String>,
+    /// Of the price that was applied.
+    pub price_version: Option<String>,
+    /// The cost is not known because the model has no price.
+    pub unpriced: bool,
     /// To the last byte.
     pub duration_ms: i64,
     /// To the head of the vendor's answer.
