@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod health;
 pub mod node;
 pub mod page;
+pub mod price;
 pub mod problem;
 pub mod provider;
 pub mod proxy;

@@ -13,7 +13,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+use crate::intake::Keeping;
 use crate::model::error::nearest;
+use crate::model::usage::Retention;
 use crate::sensitive::Sensitive;
 
 /// The commented reference; its values are the defaults.
@@ -35,6 +37,8 @@ pub struct Config {
     pub security: Security,
     /// What the first start makes.
     pub bootstrap: Bootstrap,
+    /// What is kept of usage.
+    pub usage: Usage,
     /// Logging; read by whoever installs the subscriber.
     pub log: Log,
 }
@@ -98,6 +102,36 @@ pub struct Bootstrap {
     /// Networks that its upstreams may lie in.
     #[serde(default)]
     pub gateway_upstream_networks: Vec<IpNet>,
+}
+
+/// `[usage]`: days, 0 for good.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// The request log.
+    pub keep_requests_days: u32,
+    /// Sums by minute.
+    pub keep_minutes_days: u32,
+    /// Sums by hour.
+    pub keep_hours_days: u32,
+    /// Sums by day.
+    pub keep_days_days: u32,
+    /// Requests in the log per second, at most; 0: all.
+    pub log_per_second: u32,
+}
+
+impl Usage {
+    /// What the intake needs of it.
+    pub fn keeping(self) -> Keeping {
+        let Self { keep_requests_days, keep_minutes_days, keep_hours_days, keep_days_days, log_per_second } = self;
+        let retention = Retention {
+            requests: keep_requests_days,
+            minutes: keep_minutes_days,
+            hours: keep_hours_days,
+            days: keep_days_days,
+        };
+        Keeping { retention, log_per_second }
+    }
 }
 
 /// `[log]`

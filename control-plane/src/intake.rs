@@ -1,6 +1,9 @@
 //! Usage on its way into the ledger: each batch is committed, then acknowledged, in order, on a stream of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use proto::usage::{
     Attempt as WireAttempt, Books as WireBooks, Denial as WireDenial, Outcome as WireOutcome, UsageAck, UsageBatch,
@@ -17,9 +20,9 @@ use crate::{
     events::{Events, Topic},
     link,
     model::books::Books,
-    model::usage::{Attempt, Batch, Denial, Outcome, Record},
+    model::usage::{Attempt, Batch, Denial, Outcome, Record, Retention},
     publisher::Publisher,
-    store::{Store, gateway::Admitted, request, usage},
+    store::{Store, gateway::Admitted, microseconds, now, request, usage},
 };
 
 const ACKS: usize = 8;
@@ -27,6 +30,46 @@ const ACKS: usize = 8;
 const LARGEST_BATCH: usize = 10_000;
 /// More than a request ever makes.
 const ATTEMPTS: usize = 32;
+
+/// What is kept of usage, and for how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keeping {
+    /// For how long.
+    pub retention: Retention,
+    /// Requests in the log per second, at most; 0: all.
+    pub log_per_second: u32,
+}
+
+/// How many records may still go into the log. What is beyond is counted in the sums and nowhere else.
+#[derive(Debug)]
+struct Rate {
+    per_second: f64,
+    left: Mutex<(Instant, f64)>,
+}
+
+impl Rate {
+    fn new(per_second: u32) -> Self {
+        let per_second = f64::from(per_second);
+        Self { per_second, left: Mutex::new((Instant::now(), per_second)) }
+    }
+
+    fn take(&self, wanted: usize) -> usize {
+        if self.per_second == 0.0 {
+            return wanted;
+        }
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, saved) = *left;
+        let now = Instant::now();
+        // Ten seconds' worth: a node that was away for a moment brings its records at once.
+        let may = (saved + now.duration_since(since).as_secs_f64() * self.per_second).min(10.0 * self.per_second);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bounded above")]
+        let taken = (may as usize).min(wanted);
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        let rest = may - taken as f64;
+        *left = (now, rest);
+        taken
+    }
+}
 
 /// The service that nodes report to.
 #[derive(Clone, Debug)]
@@ -39,12 +82,16 @@ struct Inner {
     events: Events,
     tasks: TaskTracker,
     stop: CancellationToken,
+    retention: Retention,
+    log: Rate,
 }
 
 impl Intake {
     /// Streams end when `stop` is cancelled; await them with [`Self::ended`].
-    pub fn new(store: Store, publisher: Publisher, events: Events, stop: CancellationToken) -> Self {
-        Self(Arc::new(Inner { store, publisher, events, tasks: TaskTracker::new(), stop }))
+    pub fn new(store: Store, publisher: Publisher, events: Events, keeping: Keeping, stop: CancellationToken) -> Self {
+        let Keeping { retention, log_per_second } = keeping;
+        let log = Rate::new(log_per_second);
+        Self(Arc::new(Inner { store, publisher, events, tasks: TaskTracker::new(), stop, retention, log }))
     }
 
     /// Returns when the last stream has ended, after the listener stopped.
@@ -74,6 +121,11 @@ impl UsageIngest for Intake {
 }
 
 impl Inner {
+    /// What is kept of a batch that arrives now.
+    fn keep(&self, records: usize) -> usage::Keep {
+        usage::Keep { retention: self.retention, now_us: microseconds(now()), logged: self.log.take(records) }
+    }
+
     async fn receive(
         &self,
         admission: &Admitted,
@@ -96,7 +148,9 @@ impl Inner {
             let ack = UsageAck { boot: batch.boot.clone(), seq: batch.seq };
             let batch = batch_from_wire(admission, batch)?;
             // Not interrupted by stopping: a batch is committed whole and acknowledged, or neither.
-            let ingested = usage::ingest(&self.store, &batch).await.map_err(|error| link::unavailable(&error))?;
+            let ingested = usage::ingest(&self.store, &batch, &self.keep(batch.records.len()))
+                .await
+                .map_err(|error| link::unavailable(&error))?;
             if let usage::Ingested::New { missing } = ingested {
                 if missing > 0 {
                     tracing::error!(
@@ -223,10 +277,9 @@ fn record_from_wire(record: UsageRecord) -> Option<Record> {
         finish_reason,
         tool_calls,
         error_type,
-        // Not kept yet.
-        cost_nanos: _,
-        price_version: _,
-        unpriced: _,
+        cost_nanos,
+        price_version,
+        unpriced,
         denial,
         attempts,
         unsettled,
@@ -267,6 +320,9 @@ fn record_from_wire(record: UsageRecord) -> Option<Record> {
         method: text(&method).unwrap_or_default(),
         path: text(&path).unwrap_or_default(),
         revision: number(revision),
+        cost_nanos: cost_nanos.map(number),
+        price_version: text(&price_version),
+        unpriced,
         denial: denial.map(denial_from_wire),
         attempts: attempts.into_iter().take(ATTEMPTS).filter_map(attempt_from_wire).collect(),
         unsettled,

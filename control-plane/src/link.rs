@@ -28,7 +28,7 @@ use tonic::{
 
 use crate::{
     events::Events,
-    intake::Intake,
+    intake::{Intake, Keeping},
     model::error::Error,
     publisher::Publisher,
     receipts::{Receipts, Recorder},
@@ -59,21 +59,22 @@ pub struct Link {
     recorder: Recorder,
     store: Store,
     events: Events,
+    keeping: Keeping,
 }
 
 impl Link {
     /// Serves nothing until [`Self::run`].
-    pub fn new(store: &Store, keyring: &Arc<Keyring>, events: &Events) -> Self {
+    pub fn new(store: &Store, keyring: &Arc<Keyring>, events: &Events, keeping: Keeping) -> Self {
         let publisher = Publisher::new(store.clone(), keyring.clone(), events.clone());
         let (receipts, recorder) = Receipts::new(store.clone(), events.clone());
-        Self { publisher, receipts, recorder, store: store.clone(), events: events.clone() }
+        Self { publisher, receipts, recorder, store: store.clone(), events: events.clone(), keeping }
     }
 
     /// Serves until stopped; then ends every stream, writes down the last receipts and returns.
     pub async fn run(self, listener: TcpListener, tls: rustls::ServerConfig, stop: CancellationToken) {
-        let Self { publisher, receipts, recorder, store, events } = self;
+        let Self { publisher, receipts, recorder, store, events, keeping } = self;
         let streams = ConfigStream::new(store.clone(), publisher.clone(), receipts, stop.clone());
-        let intake = Intake::new(store, publisher.clone(), events, stop.clone());
+        let intake = Intake::new(store, publisher.clone(), events, keeping, stop.clone());
         let serving = async {
             serve(listener, tls, streams.clone(), intake.clone(), &stop).await;
             tokio::join!(streams.ended(), intake.ended());

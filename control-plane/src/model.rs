@@ -16,6 +16,7 @@ pub mod models;
 pub mod name;
 pub mod node;
 pub mod page;
+pub mod price;
 pub mod provider;
 pub mod proxy;
 pub mod request;

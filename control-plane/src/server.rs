@@ -20,11 +20,12 @@ use crate::link::Link;
 use crate::listener::{self, Limits};
 use crate::model::error as model;
 use crate::model::template::{TemplateError, Templates};
+use crate::model::usage::{Kept, Retention};
 use crate::password::Passwords;
 use crate::sensitive::Sensitive;
 use crate::store::audit::{self, Verified};
 use crate::store::master_key::{self, Source, UnlockError};
-use crate::store::{Location, OpenError, Store, now, template, throttle, wake};
+use crate::store::{Location, OpenError, Store, microseconds, now, period, price, template, throttle, wake};
 
 mod first_start;
 mod local_admin;
@@ -121,7 +122,7 @@ pub struct FirstOwnerToken {
 
 /// Starts everything; returns when the sockets are bound, the store is migrated and the API answers.
 pub async fn start(config: Config) -> Result<Handle, Error> {
-    let Config { server, store, link, security, bootstrap, log: _ } = config;
+    let Config { server, store, link, security, bootstrap, usage, log: _ } = config;
     // Sockets first: a port that is taken must not leave half a first start behind.
     let (api_listener, api) = bind("server.listen", server.listen).await?;
     let (link_listener, link_address) = bind("link.listen", link.listen).await?;
@@ -162,6 +163,7 @@ pub async fn start(config: Config) -> Result<Handle, Error> {
 
     let templates = Templates::builtin()?;
     template::sync(&store, &templates).await?;
+    price::sync_shipped(&store, &templates).await?;
     first_start::gateway(&store, &bootstrap, &ca_fingerprint).await?;
     let owner_token = first_start::owner_token(&store, &data_dir, site.origin()).await?;
 
@@ -175,7 +177,9 @@ pub async fn start(config: Config) -> Result<Handle, Error> {
     tasks.spawn(sweep(app.store.clone(), stop.clone()));
     let limits = Limits::of(server.max_connections);
     tasks.spawn(listener::serve(api_listener, router(app.clone()), limits, stop.clone()));
-    let link = Link::new(&app.store, &app.keyring, &app.events);
+    let keeping = usage.keeping();
+    tasks.spawn(retain(app.store.clone(), keeping.retention, stop.clone()));
+    let link = Link::new(&app.store, &app.keyring, &app.events, keeping);
     tasks.spawn(link.run(link_listener, link_tls, stop.clone()));
     tracing::info!("the API and the console are at {public_url}, nodes connect to {link_address}");
     Ok(Handle {
@@ -273,6 +277,27 @@ async fn sweep(store: Store, stop: CancellationToken) {
         }
         if let Err(error) = throttle::sweep(store.engine(), now()).await {
             tracing::warn!(?error, "old failed sign-ins could not be swept");
+        }
+    }
+}
+
+/// How often it is looked for periods of usage that are over.
+const RETAIN: Duration = Duration::from_mins(10);
+
+async fn retain(store: Store, retention: Retention, stop: CancellationToken) {
+    loop {
+        for kept in Kept::ALL {
+            match period::drop_before(&store, kept, retention.cut_us(kept, microseconds(now()))).await {
+                Ok(0) => {}
+                Ok(dropped) => {
+                    tracing::info!(kept = kept.as_str(), dropped, "periods of usage are over and were dropped")
+                }
+                Err(error) => tracing::warn!(?error, "periods of usage that are over could not be dropped"),
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETAIN) => {}
         }
     }
 }

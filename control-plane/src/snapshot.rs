@@ -58,6 +58,7 @@ pub fn wire_kind(kind: Kind) -> i32 {
         Kind::Endpoint => WireKind::Endpoint,
         Kind::ApiKey => WireKind::ApiKey,
         Kind::Secret => WireKind::Secret,
+        Kind::Prices => WireKind::Prices,
     };
     kind.into()
 }
@@ -65,12 +66,13 @@ pub fn wire_kind(kind: Kind) -> i32 {
 /// The kind with this number on the wire; `None`: none that we know.
 pub fn kind_from_wire(number: i32) -> Option<Kind> {
     match WireKind::try_from(number).ok()? {
-        WireKind::Unspecified | WireKind::Prices => None,
+        WireKind::Unspecified => None,
         WireKind::Settings => Some(Kind::Settings),
         WireKind::Template => Some(Kind::Template),
         WireKind::Endpoint => Some(Kind::Endpoint),
         WireKind::ApiKey => Some(Kind::ApiKey),
         WireKind::Secret => Some(Kind::Secret),
+        WireKind::Prices => Some(Kind::Prices),
     }
 }
 
@@ -100,7 +102,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_kind_has_its_number_both_ways() {
-        for kind in [Kind::Settings, Kind::Template, Kind::Endpoint, Kind::ApiKey, Kind::Secret] {
+        for kind in [Kind::Settings, Kind::Template, Kind::Endpoint, Kind::ApiKey, Kind::Secret, Kind::Prices] {
             assert_eq!(kind_from_wire(wire_kind(kind)), Some(kind));
         }
         assert_eq!(kind_from_wire(0), None);

@@ -18,6 +18,8 @@ pub mod member;
 pub mod node;
 pub mod one_time_token;
 pub mod organization;
+pub mod period;
+pub mod price;
 pub mod provider;
 pub mod proxy;
 pub mod request;
@@ -26,9 +28,11 @@ pub mod session;
 pub mod template;
 pub mod throttle;
 pub mod usage;
+pub mod usage_sum;
 pub mod wake;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -54,6 +58,8 @@ struct Inner {
     /// Raised whenever a deployment's status may have moved.
     progress: watch::Sender<u64>,
     installation: installation::Installation,
+    /// Periods of usage that this process has made or found.
+    periods: Mutex<HashSet<String>>,
 }
 
 impl Store {
@@ -67,6 +73,7 @@ impl Store {
             commits: watch::Sender::new(0),
             progress: watch::Sender::new(0),
             installation,
+            periods: Mutex::default(),
         })))
     }
 
@@ -109,6 +116,18 @@ impl Store {
     pub(crate) fn committed(&self) {
         self.wake();
         self.0.commits.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn knows_period(&self, name: &str) -> bool {
+        self.0.periods.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    pub(crate) fn learn_period(&self, name: &str) {
+        self.0.periods.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+
+    pub(crate) fn forget_period(&self, name: &str) {
+        self.0.periods.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     /// Wakes everyone who follows [`Self::progress`].

@@ -84,6 +84,14 @@ plain_inputs!(
     crate::model::deployment::DeploymentInput,
 );
 
+impl Input for crate::model::price::PriceListInput {
+    const READ_ONLY: &'static [&'static str] = &["scope", "name", "shipped", "version", "revision"];
+
+    fn read(members: serde_json::Map<String, serde_json::Value>) -> Result<Self, Error> {
+        strict(members, &[])
+    }
+}
+
 /// Inputs of nouns: a name, a spec, members that a PUT may repeat, and members that change by themselves.
 macro_rules! noun_inputs {
     ($($spec:ty => $read_only:expr, $volatile:expr;)*) => {$(

@@ -10,11 +10,13 @@ use super::extract::{Path, Query};
 use super::page::List;
 use super::problem::Problem;
 use super::router::App;
+use super::usage::time_of;
 use crate::model::error::Error;
 use crate::model::id::{ApiKeyId, ProviderId, ProxyId, RequestId};
 use crate::model::request::{RequestEntry, RequestTrace};
 use crate::model::role::Permission;
 use crate::model::usage::Outcome;
+use crate::store::microseconds;
 use crate::store::request::{self, Names, RequestFilter};
 
 const DEFAULT_LIMIT: u32 = 50;
@@ -36,6 +38,22 @@ pub struct RequestQuery {
     key: Option<String>,
     /// How they ended.
     outcome: Option<Outcome>,
+    /// Name or id of the provider that answered, last.
+    provider: Option<String>,
+    /// As served, or else as asked for.
+    model: Option<String>,
+    /// Sent to the client.
+    status: Option<u16>,
+    /// Nano-dollars, or more.
+    #[serde(rename = "minCostNanos")]
+    min_cost_nanos: Option<i64>,
+    /// Milliseconds, or longer.
+    #[serde(rename = "minDurationMs")]
+    min_duration_ms: Option<u32>,
+    /// RFC 3339.
+    from: Option<String>,
+    /// RFC 3339, not included.
+    to: Option<String>,
 }
 
 /// List recorded requests
@@ -63,19 +81,28 @@ pub async fn list(
     });
     let mut transaction = app.store.read().await?;
     let names = Names::read(&mut transaction, actor.organization_id).await?;
-    let endpoint = query.endpoint.map(|key| {
+    let endpoint = |key: String| {
         let id = key.parse::<ProviderId>().map(|id| id.0).or_else(|_| key.parse::<ProxyId>().map(|id| id.0)).ok();
         id.or_else(|| names.endpoint_id(&key)).ok_or(Error::NotFound { noun: "endpoint", key })
-    });
+    };
+    let provider = query.provider.map(endpoint).transpose()?;
+    let time = |name: &str, text: Option<String>| text.map(|text| time_of(name, &text).map(microseconds)).transpose();
     let key = query.key.map(|key| {
         let id = key.parse::<ApiKeyId>().map(|id| id.0).ok();
         id.or_else(|| names.key_id(&key)).ok_or(Error::NotFound { noun: "api key", key })
     });
     let filter = RequestFilter {
         before: before.transpose()?.map(|id| id.0),
-        endpoint_id: endpoint.transpose()?,
+        endpoint_id: query.endpoint.map(endpoint).transpose()?,
         api_key_id: key.transpose()?,
         outcome: query.outcome,
+        provider_id: provider,
+        model: query.model.filter(|model| !model.contains('\0')),
+        status: query.status.map(i64::from),
+        min_cost_nanos: query.min_cost_nanos,
+        min_duration_us: query.min_duration_ms.map(|ms| i64::from(ms) * 1_000),
+        from_us: time("from", query.from)?,
+        to_us: time("to", query.to)?,
     };
     let mut data = request::list(&mut transaction, actor.organization_id, &filter, i64::from(limit) + 1).await?;
     let more = data.len() > limit as usize;

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 
 use super::site::Site;
 use super::{
-    actor, api_key, audit, bootstrap, deployment, document, event, gateway, health, node, problem, provider, proxy,
-    request, secret, session, sync, template, token, usage, user,
+    actor, api_key, audit, bootstrap, deployment, document, event, gateway, health, node, price, problem, provider,
+    proxy, request, secret, session, sync, template, token, usage, user,
 };
 use crate::events::Events;
 use crate::model::template::Templates;
@@ -82,6 +82,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(event::watch))
         .routes(routes!(template::list))
         .routes(routes!(template::get))
+        .routes(routes!(price::list))
+        .routes(routes!(price::get_template, price::replace_template, price::remove_template))
+        .routes(routes!(price::get_provider, price::replace_provider, price::remove_provider))
         .routes(routes!(provider::list, provider::create))
         .routes(routes!(provider::get, provider::replace, provider::remove))
         .routes(routes!(proxy::list, proxy::create))

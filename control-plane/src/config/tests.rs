@@ -67,7 +67,7 @@ fn an_unknown_key_is_refused_with_its_layer_and_the_nearest_name() {
     assert_eq!(
         error(None, pairs([("LOCKGATE_ZZZ__LISTEN", "127.0.0.1:1")])),
         "unknown key `zzz` in the environment variable LOCKGATE_ZZZ__LISTEN; \
-         there are: server, store, link, security, bootstrap, log"
+         there are: server, store, link, security, bootstrap, usage, log"
     );
     let error = Config::load(None, [], pairs([("log.fromat", "json")])).unwrap_err().to_string();
     assert_eq!(error, "unknown key `log.fromat` in the command line; did you mean `log.format`?");

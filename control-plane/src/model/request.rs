@@ -58,6 +58,14 @@ pub struct RequestEntry {
     pub tool_calls: Option<i64>,
     /// The vendor's class of an error.
     pub error_type: Option<String>,
+    /// Nano-dollars; zero is free, null is not known.
+    pub cost_nanos: Option<i64>,
+    /// The same in dollars.
+    pub cost: Option<String>,
+    /// Of the price that was applied.
+    pub price_version: Option<String>,
+    /// The cost is not known because the model has no price.
+    pub unpriced: bool,
     /// To the last byte.
     pub duration_ms: i64,
     /// To the head of the vendor's answer.
@@ -201,6 +209,9 @@ mod tests {
             method: String::new(),
             path: String::new(),
             revision: 7,
+            cost_nanos: None,
+            price_version: None,
+            unpriced: false,
             denial: None,
             attempts: Vec::new(),
             unsettled: false,

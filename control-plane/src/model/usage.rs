@@ -131,6 +131,12 @@ pub struct Record {
     pub path: String,
     /// Of the configuration that decided.
     pub revision: i64,
+    /// Nano-dollars.
+    pub cost_nanos: Option<i64>,
+    /// Of the price that was applied.
+    pub price_version: Option<String>,
+    /// The cost is not known because there was no price.
+    pub unpriced: bool,
     /// The rule that refused it, where one did.
     pub denial: Option<Denial>,
     /// What became of each attempt; empty: the record tells the only one, or there was none.
@@ -209,6 +215,78 @@ pub struct Batch {
     pub books: Option<Books>,
 }
 
+/// What is kept of usage, each for a time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// The request log.
+    Requests,
+    /// Sums by minute.
+    Minutes,
+    /// Sums by hour.
+    Hours,
+    /// Sums by day.
+    Days,
+}
+
+impl Kept {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Requests, Self::Minutes, Self::Hours, Self::Days];
+
+    /// As it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "request",
+            Self::Minutes => "minute",
+            Self::Hours => "hour",
+            Self::Days => "day",
+        }
+    }
+
+    /// Of sums.
+    pub const fn grain(self) -> Option<&'static str> {
+        match self {
+            Self::Requests => None,
+            Self::Minutes | Self::Hours | Self::Days => Some(self.as_str()),
+        }
+    }
+
+    /// Of sums, the length of a row's span in microseconds; of the log, nothing.
+    pub const fn length_us(self) -> i64 {
+        match self {
+            Self::Requests => 1,
+            Self::Minutes => 60_000_000,
+            Self::Hours => 3_600_000_000,
+            Self::Days => 86_400_000_000,
+        }
+    }
+}
+
+/// For how many days each is kept; 0: for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The request log.
+    pub requests: u32,
+    /// Sums by minute.
+    pub minutes: u32,
+    /// Sums by hour.
+    pub hours: u32,
+    /// Sums by day.
+    pub days: u32,
+}
+
+impl Retention {
+    /// What ended before this moment is over.
+    pub fn cut_us(self, kept: Kept, now_us: i64) -> i64 {
+        let days = match kept {
+            Kept::Requests => self.requests,
+            Kept::Minutes => self.minutes,
+            Kept::Hours => self.hours,
+            Kept::Days => self.days,
+        };
+        if days == 0 { i64::MIN } else { now_us.saturating_sub(i64::from(days) * Kept::Days.length_us()) }
+    }
+}
+
 /// What usage can be split by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dimension {
@@ -216,6 +294,8 @@ pub enum Dimension {
     Key,
     /// The endpoint called.
     Endpoint,
+    /// The endpoint called, where it is a proxy.
+    Proxy,
     /// The provider that answered.
     Provider,
     /// The model, as served or else as asked for.
@@ -226,9 +306,10 @@ pub enum Dimension {
 
 impl Dimension {
     /// All of them, as they are written.
-    pub const NAMES: [(&'static str, Self); 5] = [
+    pub const NAMES: [(&'static str, Self); 6] = [
         ("key", Self::Key),
         ("endpoint", Self::Endpoint),
+        ("proxy", Self::Proxy),
         ("provider", Self::Provider),
         ("model", Self::Model),
         ("outcome", Self::Outcome),
@@ -251,7 +332,7 @@ pub enum Interval {
 }
 
 /// Usage of one group. Members that it was not split by are absent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageSum {
     /// Of the span.
@@ -263,6 +344,9 @@ pub struct UsageSum {
     /// Name of the endpoint; its id once it is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Name of the proxy; absent too where a provider was called itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Name of the provider; absent too where no attempt was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
@@ -272,16 +356,75 @@ pub struct UsageSum {
     /// How they ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// What the key's label says; absent too where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The sums.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// What is summed. Tokens, cost and times are of the requests for which they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
     /// All authenticated requests.
     pub requests: i64,
     /// Of these, answered by Lockgate itself.
     pub refused: i64,
     /// Of these, failed by the vendor, the way there, or a node that stopped.
     pub errors: i64,
-    /// Where it is known.
+    /// All input, cached, cache-write and audio included.
     pub input_tokens: i64,
-    /// Where it is known.
+    /// All output, reasoning and audio included.
     pub output_tokens: i64,
+    /// Of the input.
+    pub cached_input_tokens: i64,
+    /// Of the input.
+    pub cache_write_tokens: i64,
+    /// Of the output.
+    pub reasoning_tokens: i64,
+    /// Of the input.
+    pub input_audio_tokens: i64,
+    /// Of the output.
+    pub output_audio_tokens: i64,
     /// Requests that went out and whose tokens are not known, or not wholly.
     pub unknown_token_requests: i64,
+    /// Nano-dollars.
+    pub cost_nanos: i64,
+    /// The same in dollars.
+    pub cost: String,
+    /// Requests whose cost is not known because their model has no price. Not free: not counted.
+    pub unpriced_requests: i64,
+    /// Requests whose cost is not known for want of tokens.
+    pub unknown_cost_requests: i64,
+    /// On average, to the last byte.
+    pub average_duration_ms: Option<i64>,
+    /// On average, to the head of the vendor's answer.
+    pub average_first_byte_ms: Option<i64>,
+    /// On average, to the first token.
+    pub average_first_token_ms: Option<i64>,
+}
+
+/// Nano-dollars as dollars, exactly: `0.000042`.
+pub fn dollars(nanos: i64) -> String {
+    let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
+    let fraction = format!("{:09}", nanos % 1_000_000_000);
+    let fraction = fraction.trim_end_matches('0');
+    // Two places at least, as money is written.
+    format!("{sign}{}.{fraction:0<2}", nanos / 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_are_exact_and_have_two_places_at_least() {
+        for (nanos, text) in
+            [(0, "0.00"), (1, "0.000000001"), (2_500_000_000, "2.50"), (i64::MAX, "9223372036.854775807")]
+        {
+            assert_eq!(dollars(nanos), text);
+        }
+    }
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use proto::config::{
     AccessControl as WireAccessControl, ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint,
-    Entry, KeyLocation as WireKeyLocation, Kind, ModelAlias, ModelRules, Retry, Route, RouteTarget, Secret, Settings,
-    StreamFraming as WireFraming, Template as WireTemplate, Timeouts as WireTimeouts, Upstream as WireUpstream,
-    access_control, api_key, endpoint, key_location, route,
+    Entry, KeyLocation as WireKeyLocation, Kind, ModelAlias, ModelRules, Price as WirePrice, Prices,
+    Rates as WireRates, Retry, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming,
+    Template as WireTemplate, Timeouts as WireTimeouts, Upstream as WireUpstream, access_control, api_key, endpoint,
+    key_location, route,
     template::{AskUsage as WireAskUsage, Model, Usage},
 };
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use crate::{
         duration::Duration,
         key_location::{KeyLocation, KeyPlace},
         models::Models,
+        price::{Price, Rates},
         provider::ProviderSpec,
         proxy::{ProxySpec, Routing, Strategy},
         security::{ApiKeySecurity, Compression, Retries, Security, Timeouts, UsageReading},
@@ -33,7 +35,7 @@ use crate::{
     seal::{Keyring, OpenError},
     store::{
         catalog::{
-            ApiKeyEntry, Catalog, EndpointEntry, Frozen, GatewayEntry, KeyCredential, SecretEntry, Target,
+            ApiKeyEntry, Catalog, EndpointEntry, Frozen, GatewayEntry, KeyCredential, PriceEntry, SecretEntry, Target,
             TemplateEntry,
         },
         secret,
@@ -54,6 +56,7 @@ pub fn compile(catalog: &Catalog, keyring: &Keyring) -> (BTreeMap<Key, Entry>, V
         endpoints,
         api_keys,
         secrets,
+        prices,
     } = catalog;
     let mut entries = BTreeMap::new();
     let mut put = |kind: Kind, id: Uuid, revision: i64, body: Vec<u8>| {
@@ -75,6 +78,9 @@ pub fn compile(catalog: &Catalog, keyring: &Keyring) -> (BTreeMap<Key, Entry>, V
     for entry in api_keys {
         put(Kind::ApiKey, entry.id, entry.revision, api_key(entry).encode_to_vec());
     }
+    for entry in prices {
+        put(Kind::Prices, entry.id, entry.revision, price_list(entry).encode_to_vec());
+    }
     let mut closed = Vec::new();
     for SecretEntry { id, version, sealed, revision } in secrets {
         let value = match keyring.open(&secret::place(*id, *version), sealed) {
@@ -91,6 +97,29 @@ pub fn compile(catalog: &Catalog, keyring: &Keyring) -> (BTreeMap<Key, Entry>, V
         put(Kind::Secret, *id, *revision, message.encode_to_vec());
     }
     (entries, closed)
+}
+
+fn price_list(entry: &PriceEntry) -> Prices {
+    let PriceEntry { id: _, own, shipped, revision: _ } = entry;
+    let all = |(version, prices): &(String, Vec<Price>)| prices.iter().map(|one| price(version, one)).collect();
+    Prices { own: all(own), shipped: all(shipped) }
+}
+
+fn price(version: &str, price: &Price) -> WirePrice {
+    let Price { models, rates, long_above, long, batch_percent, source: _, date: _ } = price;
+    WirePrice {
+        models: models.clone(),
+        version: version.to_owned(),
+        rates: Some(self::rates(rates)),
+        long_above: long_above.unwrap_or_default(),
+        long: long.as_ref().map(self::rates),
+        batch_percent: batch_percent.unwrap_or_default(),
+    }
+}
+
+fn rates(rates: &Rates) -> WireRates {
+    let Rates { input, cached_input, cache_write, output, reasoning, input_audio, output_audio } = *rates;
+    WireRates { input, cached_input, cache_write, output, reasoning, input_audio, output_audio }
 }
 
 fn settings(gateway: &GatewayEntry) -> Settings {
@@ -483,6 +512,10 @@ mod tests {
         Uuid::from_u128(number)
     }
 
+    fn flat(model: &str, rate: u64) -> Price {
+        serde_json::from_value(json!({ "models": [model], "rates": { "input": rate, "output": rate } })).unwrap()
+    }
+
     fn catalog(keyring: &Keyring) -> Catalog {
         let templates = Templates::builtin().unwrap();
         let openai = templates.find("openai").unwrap().clone();
@@ -548,6 +581,12 @@ mod tests {
                 sealed: keyring.seal(&secret::place(id(4), 2), &Sensitive::new("sk-golden".to_owned())),
                 revision: 6,
             }],
+            prices: vec![PriceEntry {
+                id: openai.id.0,
+                own: ("r5".to_owned(), vec![flat("gpt-4o", 0)]),
+                shipped: ("openai@1".to_owned(), vec![flat("gpt-4o*", 2_500_000_000)]),
+                revision: 5,
+            }],
         }
     }
 
@@ -569,7 +608,8 @@ mod tests {
                     Kind::Endpoint => format!("{:#?}", Endpoint::decode(body).unwrap()),
                     Kind::ApiKey => format!("{:#?}", ApiKey::decode(body).unwrap()),
                     Kind::Secret => format!("{:#?}", Secret::decode(body).unwrap()),
-                    Kind::Unspecified | Kind::Prices => panic!("an entry of no kind"),
+                    Kind::Prices => format!("{:#?}", Prices::decode(body).unwrap()),
+                    Kind::Unspecified => panic!("an entry of no kind"),
                 };
                 format!("revision {}: {message}", entry.revision)
             })

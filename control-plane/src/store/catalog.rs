@@ -12,13 +12,14 @@ use uuid::Uuid;
 use super::change::Kind;
 use super::endpoint::decode;
 use super::engine::{Transaction, run};
-use super::{Store, microseconds, template};
+use super::{Store, microseconds, price, template};
 use crate::model::api_key::Scope;
 use crate::model::context::Context;
 use crate::model::deployment::EndpointKind;
 use crate::model::error::{Error, Internal};
 use crate::model::gateway::GatewaySpec;
 use crate::model::id::ProviderId;
+use crate::model::price::Price;
 use crate::model::provider::ProviderSpec;
 use crate::model::proxy::{ProxySpec, ProxyTarget};
 use crate::model::template::Template;
@@ -44,6 +45,8 @@ pub struct Catalog {
     pub api_keys: Vec<ApiKeyEntry>,
     /// Those that `endpoints` use.
     pub secrets: Vec<SecretEntry>,
+    /// Of the templates and providers that `endpoints` use.
+    pub prices: Vec<PriceEntry>,
 }
 
 /// The gateway's own settings.
@@ -156,6 +159,19 @@ pub struct SecretEntry {
     pub revision: i64,
 }
 
+/// What tokens cost, for a template or one provider.
+#[derive(Clone, Debug)]
+pub struct PriceEntry {
+    /// Of the template or the provider.
+    pub id: Uuid,
+    /// Set by the organization, and told as this version.
+    pub own: (String, Vec<Price>),
+    /// Brought by the binary, and told as this version.
+    pub shipped: (String, Vec<Price>),
+    /// That last changed either.
+    pub revision: i64,
+}
+
 /// What changed after one revision, up to another. A resource in here that the catalog lacks is gone (or never was on
 /// this gateway); one that the catalog has is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +205,7 @@ impl Catalog {
         let endpoints = endpoints(&mut transaction, organization_id, gateway_id, &templates).await?;
         let api_keys = api_keys(&mut transaction, organization_id, &endpoints).await?;
         let secrets = secrets(&mut transaction, organization_id, &endpoints).await?;
+        let prices = prices(&mut transaction, organization_id, &endpoints).await?;
         Ok(Some(Self {
             lineage: store.lineage(),
             organization_id,
@@ -205,6 +222,7 @@ impl Catalog {
             endpoints,
             api_keys,
             secrets,
+            prices,
         }))
     }
 }
@@ -398,6 +416,40 @@ async fn secrets(
         entries.push(SecretEntry { id, version, sealed, revision });
     }
     Ok(entries)
+}
+
+async fn prices(
+    transaction: &mut Transaction,
+    organization_id: Uuid,
+    endpoints: &[EndpointEntry],
+) -> Result<Vec<PriceEntry>, Error> {
+    let mut used = BTreeSet::new();
+    for endpoint in endpoints {
+        match &endpoint.frozen {
+            Frozen::Provider(_) => used.extend([endpoint.id, endpoint.template_id]),
+            Frozen::Proxy(..) => {}
+        }
+    }
+    let mut entries: BTreeMap<Uuid, PriceEntry> = BTreeMap::new();
+    for price::Row { scope, id, list, revision } in price::rows(transaction, organization_id).await? {
+        if !used.contains(&id) {
+            continue;
+        }
+        let price::Kept { version, prices } = list;
+        let entry = entries.entry(id).or_insert_with(|| PriceEntry {
+            id,
+            own: (String::new(), Vec::new()),
+            shipped: (String::new(), Vec::new()),
+            revision: 0,
+        });
+        entry.revision = entry.revision.max(revision);
+        if scope == "shipped" {
+            entry.shipped = (version.unwrap_or_default(), prices);
+        } else {
+            entry.own = (format!("r{revision}"), prices);
+        }
+    }
+    Ok(entries.into_values().collect())
 }
 
 fn milliseconds(at: OffsetDateTime) -> i64 {

@@ -79,6 +79,8 @@ pub enum Kind {
     ApiKey,
     /// A secret.
     Secret,
+    /// Prices of a template or a provider.
+    Prices,
 }
 
 impl Kind {
@@ -90,12 +92,13 @@ impl Kind {
             Self::Endpoint => "endpoint",
             Self::ApiKey => "api_key",
             Self::Secret => "secret",
+            Self::Prices => "prices",
         }
     }
 
     /// Reads [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Settings, Self::Template, Self::Endpoint, Self::ApiKey, Self::Secret]
+        [Self::Settings, Self::Template, Self::Endpoint, Self::ApiKey, Self::Secret, Self::Prices]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }

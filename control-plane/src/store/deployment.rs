@@ -11,7 +11,7 @@ use super::audit::Entry;
 use super::change::{Author, Change, Kind};
 use super::endpoint::{self, decode};
 use super::engine::{Transaction, execute, run};
-use super::{Store, Written, gateway, proxy};
+use super::{Store, Written, gateway, price, proxy};
 use crate::model::context::Context;
 use crate::model::deployment::{Deployment, DeploymentInput, DeploymentStatus, EndpointKind, Progress, Rejection};
 use crate::model::error::{Conflict, Error, Internal, Violation};
@@ -195,6 +195,7 @@ pub async fn undeploy(store: &Store, author: &Author, id: &str) -> Result<Writte
     if let Some(secret_id) = row.secret_id {
         change.put(Kind::Secret, secret_id);
     }
+    touch_prices(&mut change, row.endpoint_id, &row.spec.0).await?;
     touch_keys(&mut change, row.endpoint_id).await?;
     finish(change, row.id, "deployment.undeploy").await
 }
@@ -281,10 +282,20 @@ async fn place(change: &mut Change<'_>, wanted: &Wanted<'_>) -> Result<Uuid, Err
     if let Some(secret_id) = secret_id {
         change.put(Kind::Secret, secret_id);
     }
+    touch_prices(change, *endpoint_id, spec).await?;
     if !served_before {
         touch_keys(change, *endpoint_id).await?;
     }
     Ok(id)
+}
+
+/// A gateway holds the prices of what it serves.
+async fn touch_prices(change: &mut Change<'_>, endpoint_id: Uuid, spec: &Value) -> Result<(), Error> {
+    match spec["template"].as_str() {
+        Some(template) => price::touch(change, endpoint_id, template).await,
+        // A proxy: its providers have theirs.
+        None => Ok(()),
+    }
 }
 
 /// A proxy serves nothing without its providers.

@@ -10,7 +10,7 @@ use crate::model::{
     error::{Error, Internal},
     id::{ApiKeyId, RequestId},
     request::{AttemptEntry, RequestEntry, RequestTrace, explain},
-    usage::{Attempt, Batch, Denial, Outcome, Record},
+    usage::{Attempt, Batch, Denial, Outcome, Record, dollars},
 };
 
 /// What to list of the recorded requests.
@@ -24,6 +24,20 @@ pub struct RequestFilter {
     pub api_key_id: Option<Uuid>,
     /// Ended like this.
     pub outcome: Option<Outcome>,
+    /// Answered by this provider, last.
+    pub provider_id: Option<Uuid>,
+    /// Of this model, as served or else as asked for.
+    pub model: Option<String>,
+    /// With this status.
+    pub status: Option<i64>,
+    /// That cost this many nano-dollars or more.
+    pub min_cost_nanos: Option<i64>,
+    /// That took this many microseconds or longer.
+    pub min_duration_us: Option<i64>,
+    /// Begun at or after this moment, Unix microseconds.
+    pub from_us: Option<i64>,
+    /// Begun before this moment, Unix microseconds.
+    pub to_us: Option<i64>,
 }
 
 /// Names by id, to be read by people.
@@ -103,6 +117,10 @@ impl Names {
             finish_reason: record.finish_reason.clone(),
             tool_calls: record.tool_calls,
             error_type: record.error_type.clone(),
+            cost_nanos: record.cost_nanos,
+            cost: record.cost_nanos.map(dollars),
+            price_version: record.price_version.clone(),
+            unpriced: record.unpriced,
             duration_ms: record.duration_us / 1_000,
             first_byte_ms: record.first_byte_us.map(|us| us / 1_000),
             first_token_ms: record.first_token_us.map(|us| us / 1_000),
@@ -151,6 +169,9 @@ struct Row {
     method: String,
     path: String,
     revision: i64,
+    cost_nanos: Option<i64>,
+    price_version: Option<String>,
+    unpriced: bool,
     denial: Option<Json<Denial>>,
     attempts: Option<Json<Vec<Attempt>>>,
     unsettled: bool,
@@ -193,6 +214,9 @@ impl Row {
             method: self.method,
             path: self.path,
             revision: self.revision,
+            cost_nanos: self.cost_nanos,
+            price_version: self.price_version,
+            unpriced: self.unpriced,
             denial: self.denial.map(|denial| denial.0),
             attempts: self.attempts.map(|attempts| attempts.0).unwrap_or_default(),
             unsettled: self.unsettled,
@@ -208,6 +232,13 @@ impl Row {
     }
 }
 
+/// The least id of a request that began then: ids are made when requests begin. A minute less, for clocks that were set
+/// in between.
+fn first_id(from_us: Option<i64>) -> Uuid {
+    let milliseconds = from_us.map_or(0, |us| u64::try_from(us / 1_000 - 60_000).unwrap_or(0));
+    Uuid::from_u128(u128::from(milliseconds) << 80)
+}
+
 /// Recorded requests, newest first, at most `limit`.
 pub async fn list(
     transaction: &mut Transaction,
@@ -215,19 +246,36 @@ pub async fn list(
     filter: &RequestFilter,
     limit: i64,
 ) -> Result<Vec<RequestEntry>, Error> {
-    let RequestFilter { before, endpoint_id, api_key_id, outcome } = filter;
+    let RequestFilter {
+        before,
+        endpoint_id,
+        api_key_id,
+        outcome,
+        provider_id,
+        model,
+        status,
+        min_cost_nanos,
+        min_duration_us,
+        from_us,
+        to_us,
+    } = filter;
     let rows: Vec<Row> = run!(transaction, connection => sqlx::query_as(
             "SELECT id, node, started_at_us, endpoint_id, provider_id, api_key_id, admitted, outcome, refusal, \
              status, upstream_status, requested_model, served_model, input_tokens, output_tokens, \
              cached_input_tokens, cache_write_tokens, reasoning_tokens, duration_us, first_byte_us, streamed, \
-             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled, \
-             input_audio_tokens, output_audio_tokens, estimated, first_token_us, finish_reason, tool_calls, \
-             error_type \
+             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled, cost_nanos, \
+             price_version, unpriced, input_audio_tokens, output_audio_tokens, estimated, first_token_us, \
+             finish_reason, tool_calls, error_type \
              FROM usage_record WHERE organization_id = $1 AND id < $2 AND ($3 IS NULL OR endpoint_id = $3) \
-             AND ($4 IS NULL OR api_key_id = $4) AND ($5 IS NULL OR outcome = $5) ORDER BY id DESC LIMIT $6",
+             AND ($4 IS NULL OR api_key_id = $4) AND ($5 IS NULL OR outcome = $5) AND ($7 IS NULL OR provider_id = $7) \
+             AND ($8 IS NULL OR COALESCE(served_model, requested_model) = $8) AND ($9 IS NULL OR status = $9) \
+             AND ($10 IS NULL OR cost_nanos >= $10) AND ($11 IS NULL OR duration_us >= $11) \
+             AND id >= $12 AND started_at_us >= $13 AND started_at_us < $14 ORDER BY id DESC LIMIT $6",
         )
         .bind(organization_id).bind(before.unwrap_or(Uuid::max())).bind(endpoint_id).bind(api_key_id)
-        .bind(outcome.map(Outcome::as_str)).bind(limit).fetch_all(connection).await)?;
+        .bind(outcome.map(Outcome::as_str)).bind(limit).bind(provider_id).bind(model).bind(status)
+        .bind(min_cost_nanos).bind(min_duration_us).bind(first_id(*from_us)).bind(from_us.unwrap_or(i64::MIN))
+        .bind(to_us.unwrap_or(i64::MAX)).fetch_all(connection).await)?;
     let names = Names::read(transaction, organization_id).await?;
     rows.into_iter().map(|row| row.read().and_then(|(node, record)| names.row(&node, &record))).collect()
 }
@@ -242,7 +290,9 @@ pub async fn get(
             "SELECT id, node, started_at_us, endpoint_id, provider_id, api_key_id, admitted, outcome, refusal, \
              status, upstream_status, requested_model, served_model, input_tokens, output_tokens, \
              cached_input_tokens, cache_write_tokens, reasoning_tokens, duration_us, first_byte_us, streamed, \
-             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled \
+             request_bytes, response_bytes, method, path, revision, denial, attempts, unsettled, cost_nanos, \
+             price_version, unpriced, input_audio_tokens, output_audio_tokens, estimated, first_token_us, \
+             finish_reason, tool_calls, error_type \
              FROM usage_record WHERE organization_id = $1 AND id = $2",
         )
         .bind(organization_id).bind(id).fetch_optional(connection).await)?;

@@ -1,6 +1,6 @@
-//! The ledger: records of usage, their sums by minute and hour, and how far each node's batches are counted.
+//! The ledger: records of usage, their sums by minute, hour and day, and how far each node's batches are counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::{
     AssertSqlSafe,
@@ -8,15 +8,12 @@ use sqlx::{
 };
 use time::OffsetDateTime;
 
-use super::{Store, Transaction, books, engine::run, microseconds, now, request::Names};
+use super::period::{self, Period};
+use super::{Store, Transaction, books, engine::run, microseconds, now};
 use crate::model::{
     error::Error,
-    usage::{Batch, Dimension, Interval, Outcome, Record, UsageSum},
+    usage::{Batch, Kept, Outcome, Record, Retention},
 };
-
-const MINUTE_US: i64 = 60_000_000;
-const HOUR_US: i64 = 60 * MINUTE_US;
-const DAY_US: i64 = 24 * HOUR_US;
 
 /// What became of a batch. Committed in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,23 +27,75 @@ pub enum Ingested {
     Before,
 }
 
+/// What is kept of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// For how long anything is.
+    pub retention: Retention,
+    /// Unix microseconds.
+    pub now_us: i64,
+    /// Records that may go into the log; the sums take all.
+    pub logged: usize,
+}
+
+/// A node's clock may be ahead by a day; what is beyond began when it arrived.
+const AHEAD_US: i64 = 86_400_000_000;
+
+impl Keep {
+    /// When a record counts.
+    fn at(&self, record: &Record) -> i64 {
+        if record.started_at_us > self.now_us.saturating_add(AHEAD_US) { self.now_us } else { record.started_at_us }
+    }
+
+    /// The period a record lies in, unless that is over.
+    fn period(&self, kind: Kept, record: &Record) -> Option<Period> {
+        let period = Period::of(kind, self.at(record));
+        (period.end_us > self.retention.cut_us(kind, self.now_us)).then_some(period)
+    }
+}
+
 /// Counts a batch: moves the node's cursor, inserts the records and raises the sums, all or nothing. Counting the same
-/// batch again changes nothing.
-pub async fn ingest(store: &Store, batch: &Batch) -> Result<Ingested, Error> {
+/// batch again changes nothing. A record whose time is over is counted in those sums that are still kept.
+pub async fn ingest(store: &Store, batch: &Batch, keep: &Keep) -> Result<Ingested, Error> {
+    let mut logs: BTreeMap<Period, Vec<&Record>> = BTreeMap::new();
+    let mut counted: Vec<&Record> = Vec::new();
+    let (mut sums, mut over) = (BTreeMap::new(), 0_usize);
+    for (index, record) in batch.records.iter().enumerate() {
+        // Evenly over the batch, where not all may be logged.
+        let share = |index: usize| index * keep.logged.min(batch.records.len()) / batch.records.len();
+        match keep.period(Kept::Requests, record).filter(|_| share(index) < share(index + 1)) {
+            Some(period) => logs.entry(period).or_default().push(record),
+            None => counted.push(record),
+        }
+        over += usize::from(keep.period(Kept::Days, record).is_none());
+    }
+    if over > 0 {
+        tracing::warn!(node.name = batch.node, over, "records of usage came after the time for which any are kept");
+    }
+    let sums_of = batch.records.iter().flat_map(|record| GRAINS.map(|kind| keep.period(kind, record)));
+    period::ensure(store, logs.keys().cloned().chain(sums_of.flatten()).collect()).await?;
     let mut transaction = store.engine().begin().await?;
     let Some(missing) = move_cursor(&mut transaction, batch).await? else { return Ok(Ingested::Before) };
-    let mut sums = BTreeMap::new();
-    let mut known = 0;
-    for record in &batch.records {
-        if insert(&mut transaction, batch, record).await? {
-            add(&mut sums, record);
-        } else {
-            known += 1;
+    for (period, records) in &logs {
+        let table = period.table(store.engine());
+        for piece in period::pieces(records) {
+            let mut new: HashSet<Uuid> =
+                insert(&mut transaction, batch, keep, (table, piece)).await?.into_iter().collect();
+            // Taken out, so that a record that is there twice counts once.
+            counted.extend(piece.iter().filter(|record| new.remove(&record.id)));
         }
     }
+    let known = i64::try_from(batch.records.len() - counted.len()).unwrap_or_default();
+    for record in counted {
+        add(&mut sums, keep, record);
+    }
     // In the order of their keys, so that two batches at once cannot wait for each other.
-    for (key, sum) in &sums {
-        raise(&mut transaction, batch.organization_id, key, sum).await?;
+    let rows: Vec<(&SumKey, &Sum)> = sums.iter().collect();
+    for of_period in rows.chunk_by(|one, other| one.0.period == other.0.period) {
+        let table = of_period.first().map_or("", |(key, _)| key.period.table(store.engine()));
+        for piece in period::pieces(of_period) {
+            raise(&mut transaction, batch.organization_id, table, piece).await?;
+        }
     }
     note_last_use(&mut transaction, batch).await?;
     books::note(&mut transaction, batch, missing, known).await?;
@@ -77,72 +126,160 @@ async fn move_cursor(transaction: &mut Transaction, batch: &Batch) -> Result<Opt
     Ok(Some(batch.seq - before - 1))
 }
 
-/// `false`: this record was there already.
-async fn insert(transaction: &mut Transaction, batch: &Batch, record: &Record) -> Result<bool, Error> {
-    let Record {
-        id,
-        started_at_us,
-        endpoint_id,
-        provider_id,
-        api_key_id,
-        admitted,
-        outcome,
-        refusal,
-        status,
-        upstream_status,
-        requested_model,
-        served_model,
-        input_tokens,
-        output_tokens,
-        cached_input_tokens,
-        cache_write_tokens,
-        reasoning_tokens,
-        duration_us,
-        first_byte_us,
-        streamed,
-        request_bytes,
-        response_bytes,
-        method,
-        path,
-        revision,
-        denial,
-        attempts,
-        unsettled,
-        input_audio_tokens,
-        output_audio_tokens,
-        estimated,
-        first_token_us,
-        finish_reason,
-        tool_calls,
-        error_type,
-    } = record;
-    let attempts = (!attempts.is_empty()).then_some(Json(attempts));
-    let inserted = run!(transaction, connection => sqlx::query(
-            "INSERT INTO usage_record (organization_id, id, gateway_id, node, started_at_us, endpoint_id, \
-             provider_id, api_key_id, admitted, outcome, refusal, status, upstream_status, requested_model, \
-             served_model, input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens, \
-             duration_us, first_byte_us, streamed, request_bytes, response_bytes, method, path, revision, denial, \
-             attempts, unsettled, input_audio_tokens, output_audio_tokens, estimated, first_token_us, finish_reason, \
-             tool_calls, error_type) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38) \
-             ON CONFLICT (organization_id, id) DO NOTHING",
-        )
-        .bind(batch.organization_id).bind(id).bind(batch.gateway_id).bind(&batch.node).bind(started_at_us)
-        .bind(endpoint_id).bind(provider_id).bind(api_key_id).bind(admitted).bind(outcome.as_str()).bind(refusal)
-        .bind(status).bind(upstream_status).bind(requested_model).bind(served_model).bind(input_tokens)
-        .bind(output_tokens).bind(cached_input_tokens).bind(cache_write_tokens).bind(reasoning_tokens)
-        .bind(duration_us).bind(first_byte_us).bind(streamed).bind(request_bytes).bind(response_bytes)
-        .bind(method).bind(path).bind(revision).bind(denial.as_ref().map(Json)).bind(attempts).bind(unsettled)
-        .bind(input_audio_tokens).bind(output_audio_tokens).bind(estimated).bind(first_token_us)
-        .bind(finish_reason).bind(tool_calls).bind(error_type)
-        .execute(connection).await.map(|done| done.rows_affected()))?;
-    Ok(inserted > 0)
+/// What a row of the log holds, in the order in which [`insert`] binds it.
+const COLUMNS: [&str; 41] = [
+    "organization_id",
+    "id",
+    "gateway_id",
+    "node",
+    "started_at_us",
+    "endpoint_id",
+    "provider_id",
+    "api_key_id",
+    "admitted",
+    "outcome",
+    "refusal",
+    "status",
+    "upstream_status",
+    "requested_model",
+    "served_model",
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "duration_us",
+    "first_byte_us",
+    "streamed",
+    "request_bytes",
+    "response_bytes",
+    "method",
+    "path",
+    "revision",
+    "cost_nanos",
+    "price_version",
+    "unpriced",
+    "denial",
+    "attempts",
+    "unsettled",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "estimated",
+    "first_token_us",
+    "finish_reason",
+    "tool_calls",
+    "error_type",
+];
+
+/// Ids of those records that were not there yet.
+async fn insert(
+    transaction: &mut Transaction,
+    batch: &Batch,
+    keep: &Keep,
+    (table, records): (&str, &[&Record]),
+) -> Result<Vec<Uuid>, Error> {
+    // The table's name is ours; see `Period`.
+    let sql = format!(
+        "INSERT INTO {table} ({}) VALUES {} ON CONFLICT (organization_id, id) DO NOTHING RETURNING id",
+        COLUMNS.join(", "),
+        period::placeholders(records.len(), COLUMNS.len()),
+    );
+    Ok(run!(transaction, connection => {
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+        for record in records {
+            let Record {
+                id,
+                started_at_us: _,
+                endpoint_id,
+                provider_id,
+                api_key_id,
+                admitted,
+                outcome,
+                refusal,
+                status,
+                upstream_status,
+                requested_model,
+                served_model,
+                input_tokens,
+                output_tokens,
+                cached_input_tokens,
+                cache_write_tokens,
+                reasoning_tokens,
+                duration_us,
+                first_byte_us,
+                streamed,
+                request_bytes,
+                response_bytes,
+                method,
+                path,
+                revision,
+                cost_nanos,
+                price_version,
+                unpriced,
+                denial,
+                attempts,
+                unsettled,
+                input_audio_tokens,
+                output_audio_tokens,
+                estimated,
+                first_token_us,
+                finish_reason,
+                tool_calls,
+                error_type,
+            } = record;
+            let attempts = (!attempts.is_empty()).then_some(Json(attempts));
+            query = query
+                .bind(batch.organization_id)
+                .bind(id)
+                .bind(batch.gateway_id)
+                .bind(&batch.node)
+                .bind(keep.at(record))
+                .bind(endpoint_id)
+                .bind(provider_id)
+                .bind(api_key_id)
+                .bind(admitted)
+                .bind(outcome.as_str())
+                .bind(refusal)
+                .bind(status)
+                .bind(upstream_status)
+                .bind(requested_model)
+                .bind(served_model)
+                .bind(input_tokens)
+                .bind(output_tokens)
+                .bind(cached_input_tokens)
+                .bind(cache_write_tokens)
+                .bind(reasoning_tokens)
+                .bind(duration_us)
+                .bind(first_byte_us)
+                .bind(streamed)
+                .bind(request_bytes)
+                .bind(response_bytes)
+                .bind(method)
+                .bind(path)
+                .bind(revision)
+                .bind(cost_nanos)
+                .bind(price_version)
+                .bind(unpriced)
+                .bind(denial.as_ref().map(Json))
+                .bind(attempts)
+                .bind(unsettled)
+                .bind(input_audio_tokens)
+                .bind(output_audio_tokens)
+                .bind(estimated)
+                .bind(first_token_us)
+                .bind(finish_reason)
+                .bind(tool_calls)
+                .bind(error_type);
+        }
+        query.fetch_all(connection).await
+    })?)
 }
+
+const GRAINS: [Kept; 3] = [Kept::Minutes, Kept::Hours, Kept::Days];
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SumKey {
-    grain: &'static str,
+    period: Period,
     start_us: i64,
     endpoint_id: Uuid,
     provider_id: Uuid,
@@ -151,56 +288,111 @@ struct SumKey {
     outcome: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    requests: i64,
-    refused: i64,
-    errors: i64,
-    input_tokens: i64,
-    output_tokens: i64,
-    unknown_token_requests: i64,
-}
+/// The figures of a row, in the order of [`FIGURES`].
+type Sum = [i64; FIGURES.len()];
 
-fn add(sums: &mut BTreeMap<SumKey, Sum>, record: &Record) {
-    for (grain, length) in [("minute", MINUTE_US), ("hour", HOUR_US)] {
+/// The columns that are added up.
+pub(super) const FIGURES: [&str; 19] = [
+    "requests",
+    "refused",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "unknown_token_requests",
+    "cost_nanos",
+    "unpriced_requests",
+    "unknown_cost_requests",
+    "duration_us",
+    "first_byte_us",
+    "first_byte_requests",
+    "first_token_us",
+    "first_token_requests",
+];
+
+/// The columns that tell one row from another.
+const GROUPS: &str = "organization_id, grain, start_us, endpoint_id, provider_id, api_key_id, model, outcome";
+
+fn add(sums: &mut BTreeMap<SumKey, Sum>, keep: &Keep, record: &Record) {
+    // Of a request that never reached a vendor it is known that it used nothing.
+    let unknown = record.admitted && (record.input_tokens.is_none() || record.output_tokens.is_none());
+    let known = |count: Option<i64>| count.unwrap_or(0);
+    let figures: Sum = [
+        1,
+        i64::from(record.outcome == Outcome::Refused),
+        i64::from(record.outcome.is_error()),
+        known(record.input_tokens),
+        known(record.output_tokens),
+        known(record.cached_input_tokens),
+        known(record.cache_write_tokens),
+        known(record.reasoning_tokens),
+        known(record.input_audio_tokens),
+        known(record.output_audio_tokens),
+        i64::from(unknown),
+        known(record.cost_nanos),
+        i64::from(record.unpriced),
+        i64::from(record.cost_nanos.is_none() && !record.unpriced),
+        record.duration_us,
+        known(record.first_byte_us),
+        i64::from(record.first_byte_us.is_some()),
+        known(record.first_token_us),
+        i64::from(record.first_token_us.is_some()),
+    ];
+    for kind in GRAINS {
+        let Some(period) = keep.period(kind, record) else { continue };
+        let at_us = keep.at(record);
         let key = SumKey {
-            grain,
-            start_us: record.started_at_us - record.started_at_us.rem_euclid(length),
+            period,
+            start_us: at_us - at_us.rem_euclid(kind.length_us()),
             endpoint_id: record.endpoint_id,
             provider_id: record.provider_id.unwrap_or_default(),
             api_key_id: record.api_key_id,
             model: record.model().to_owned(),
             outcome: record.outcome.as_str(),
         };
-        let sum = sums.entry(key).or_default();
-        sum.requests += 1;
-        sum.refused += i64::from(record.outcome == Outcome::Refused);
-        sum.errors += i64::from(record.outcome.is_error());
-        sum.input_tokens += record.input_tokens.unwrap_or(0);
-        sum.output_tokens += record.output_tokens.unwrap_or(0);
-        // Of a request that never reached a vendor it is known that it used nothing.
-        let unknown = record.admitted && (record.input_tokens.is_none() || record.output_tokens.is_none());
-        sum.unknown_token_requests += i64::from(unknown);
+        let sum = sums.entry(key).or_insert([0; FIGURES.len()]);
+        for (sum, figure) in sum.iter_mut().zip(figures) {
+            *sum = sum.saturating_add(figure);
+        }
     }
 }
 
-async fn raise(transaction: &mut Transaction, organization_id: Uuid, key: &SumKey, sum: &Sum) -> Result<(), Error> {
-    let SumKey { grain, start_us, endpoint_id, provider_id, api_key_id, model, outcome } = key;
-    let Sum { requests, refused, errors, input_tokens, output_tokens, unknown_token_requests } = sum;
-    run!(transaction, connection => sqlx::query(
-            "INSERT INTO usage_rollup (organization_id, grain, start_us, endpoint_id, provider_id, api_key_id, model, \
-             outcome, requests, refused, errors, input_tokens, output_tokens, unknown_token_requests) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-             ON CONFLICT (organization_id, grain, start_us, endpoint_id, provider_id, api_key_id, model, outcome) \
-             DO UPDATE SET requests = usage_rollup.requests + excluded.requests, \
-             refused = usage_rollup.refused + excluded.refused, errors = usage_rollup.errors + excluded.errors, \
-             input_tokens = usage_rollup.input_tokens + excluded.input_tokens, \
-             output_tokens = usage_rollup.output_tokens + excluded.output_tokens, unknown_token_requests = \
-             usage_rollup.unknown_token_requests + excluded.unknown_token_requests",
-        )
-        .bind(organization_id).bind(*grain).bind(start_us).bind(endpoint_id).bind(provider_id).bind(api_key_id)
-        .bind(model).bind(*outcome).bind(requests).bind(refused).bind(errors).bind(input_tokens).bind(output_tokens)
-        .bind(unknown_token_requests).execute(connection).await.map(|_| ()))?;
+async fn raise(
+    transaction: &mut Transaction,
+    organization_id: Uuid,
+    table: &str,
+    rows: &[(&SumKey, &Sum)],
+) -> Result<(), Error> {
+    let raised = FIGURES.map(|figure| format!("{figure} = {table}.{figure} + excluded.{figure}"));
+    let sql = format!(
+        "INSERT INTO {table} ({GROUPS}, {}) VALUES {} ON CONFLICT ({GROUPS}) DO UPDATE SET {}",
+        FIGURES.join(", "),
+        period::placeholders(rows.len(), 8 + FIGURES.len()),
+        raised.join(", "),
+    );
+    run!(transaction, connection => {
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (key, sum) in rows {
+            let SumKey { period, start_us, endpoint_id, provider_id, api_key_id, model, outcome } = key;
+            query = query
+                .bind(organization_id)
+                .bind(period.kind.as_str())
+                .bind(start_us)
+                .bind(endpoint_id)
+                .bind(provider_id)
+                .bind(api_key_id)
+                .bind(model)
+                .bind(*outcome);
+            for figure in **sum {
+                query = query.bind(figure);
+            }
+        }
+        query.execute(connection).await.map(|_| ())
+    })?;
     Ok(())
 }
 
@@ -219,121 +411,4 @@ async fn note_last_use(transaction: &mut Transaction, batch: &Batch) -> Result<(
             .bind(at).bind(batch.organization_id).bind(api_key_id).execute(connection).await.map(|_| ()))?;
     }
     Ok(())
-}
-
-/// Over which time, and split how.
-#[derive(Clone, Debug)]
-pub struct SumQuery {
-    /// Unix microseconds, inclusive.
-    pub from_us: i64,
-    /// Unix microseconds, exclusive.
-    pub to_us: i64,
-    /// Without doubles.
-    pub group_by: Vec<Dimension>,
-    /// One row per span of time, or one in all.
-    pub interval: Interval,
-}
-
-impl SumQuery {
-    /// The grain of the sums that answer it, and the length of its rows' spans.
-    fn grain(&self) -> (&'static str, Option<i64>) {
-        match self.interval {
-            Interval::Minute => ("minute", Some(MINUTE_US)),
-            Interval::Hour => ("hour", Some(HOUR_US)),
-            Interval::Day => ("hour", Some(DAY_US)),
-            Interval::None if self.to_us.saturating_sub(self.from_us) <= 2 * DAY_US => ("minute", None),
-            Interval::None => ("hour", None),
-        }
-    }
-
-    /// The beginning of the time that is really summed: sums begin at whole minutes or hours.
-    pub fn begins_us(&self) -> i64 {
-        let length = if self.grain().0 == "minute" { MINUTE_US } else { HOUR_US };
-        self.from_us - self.from_us.rem_euclid(length)
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct SumRow {
-    start_us: i64,
-    api_key_id: Option<Uuid>,
-    endpoint_id: Option<Uuid>,
-    provider_id: Option<Uuid>,
-    model: String,
-    outcome: String,
-    requests: i64,
-    refused: i64,
-    errors: i64,
-    input_tokens: i64,
-    output_tokens: i64,
-    unknown_token_requests: i64,
-}
-
-/// Sums of an organization's usage, at most `limit` rows, in order of time and then of their groups.
-pub async fn sum(
-    transaction: &mut Transaction,
-    organization_id: Uuid,
-    query: &SumQuery,
-    limit: i64,
-) -> Result<Vec<UsageSum>, Error> {
-    let (grain, span) = query.grain();
-    // All parts come from the closed sets here; nothing a client wrote is in the text.
-    let span = span.map_or_else(|| "CAST(0 AS BIGINT)".to_owned(), |span| format!("start_us - start_us % {span}"));
-    let by = |dimension: Dimension| query.group_by.contains(&dimension);
-    let column = |dimension: Dimension, name: &'static str| if by(dimension) { name } else { "CAST(NULL AS UUID)" };
-    let text = |dimension: Dimension, name: &'static str| if by(dimension) { name } else { "''" };
-    let groups: Vec<&str> = [
-        (Dimension::Key, "api_key_id"),
-        (Dimension::Endpoint, "endpoint_id"),
-        (Dimension::Provider, "provider_id"),
-        (Dimension::Model, "model"),
-        (Dimension::Outcome, "outcome"),
-    ]
-    .into_iter()
-    .filter(|(dimension, _)| by(*dimension))
-    .map(|(_, name)| name)
-    .collect();
-    let group_by = std::iter::once("1").chain(groups).collect::<Vec<_>>().join(", ");
-    let sql = format!(
-        "SELECT {span} AS start_us, {key} AS api_key_id, {endpoint} AS endpoint_id, {provider} AS provider_id, \
-         {model} AS model, {outcome} AS outcome, CAST(SUM(requests) AS BIGINT) AS requests, \
-         CAST(SUM(refused) AS BIGINT) AS refused, CAST(SUM(errors) AS BIGINT) AS errors, \
-         CAST(SUM(input_tokens) AS BIGINT) AS input_tokens, CAST(SUM(output_tokens) AS BIGINT) AS output_tokens, \
-         CAST(SUM(unknown_token_requests) AS BIGINT) AS unknown_token_requests \
-         FROM usage_rollup WHERE organization_id = $1 AND grain = $2 AND start_us >= $3 AND start_us < $4 \
-         GROUP BY {group_by} ORDER BY {group_by} LIMIT $5",
-        key = column(Dimension::Key, "api_key_id"),
-        endpoint = column(Dimension::Endpoint, "endpoint_id"),
-        provider = column(Dimension::Provider, "provider_id"),
-        model = text(Dimension::Model, "model"),
-        outcome = text(Dimension::Outcome, "outcome"),
-    );
-    let rows: Vec<SumRow> = run!(transaction, connection => sqlx::query_as(AssertSqlSafe(sql))
-        .bind(organization_id).bind(grain).bind(query.begins_us()).bind(query.to_us).bind(limit)
-        .fetch_all(connection).await)?;
-    let names = Names::read(transaction, organization_id).await?;
-    let sums = rows.into_iter().map(|row| UsageSum {
-        start: span_start(query.interval, row.start_us),
-        key: row.api_key_id.map(|id| names.key(id)),
-        endpoint: row.endpoint_id.map(|id| names.endpoint(id)),
-        provider: row.provider_id.filter(|id| !id.is_nil()).map(|id| names.endpoint(id)),
-        model: Some(row.model).filter(|model| !model.is_empty()),
-        outcome: Outcome::parse(&row.outcome),
-        requests: row.requests,
-        refused: row.refused,
-        errors: row.errors,
-        input_tokens: row.input_tokens,
-        output_tokens: row.output_tokens,
-        unknown_token_requests: row.unknown_token_requests,
-    });
-    Ok(sums.collect())
-}
-
-fn span_start(interval: Interval, start_us: i64) -> Option<OffsetDateTime> {
-    match interval {
-        Interval::None => None,
-        Interval::Minute | Interval::Hour | Interval::Day => {
-            OffsetDateTime::from_unix_timestamp_nanos(i128::from(start_us) * 1_000).ok()
-        }
-    }
 }

@@ -8,6 +8,8 @@ mod gateways;
 #[path = "../identity/harness.rs"]
 mod harness;
 mod keys;
+mod ledger;
+mod prices;
 mod providers;
 mod proxies;
 mod revisions;

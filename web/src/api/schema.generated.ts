@@ -389,6 +389,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every template's prices, then those of providers with prices of their own. */
+        get: operations["listPrices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/prices/llm-providers/{provider}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The prices that one provider has of its own; its template's hold for everything else. */
+        get: operations["getProviderPrices"];
+        /** Set a provider's own prices. In force at once, for requests that end from then on. */
+        put: operations["replaceProviderPrices"];
+        post?: never;
+        /** Go back to the template's prices. */
+        delete: operations["removeProviderPrices"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/prices/templates/{template}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The prices of one template. */
+        get: operations["getTemplatePrices"];
+        /** Set the organization's prices for a template. In force at once, for requests that end from then on. */
+        put: operations["replaceTemplatePrices"];
+        post?: never;
+        /** Go back to the shipped prices of a template. */
+        delete: operations["removeTemplatePrices"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/requests": {
         parameters: {
             query?: never;
@@ -960,6 +1015,96 @@ export interface components {
          * @enum {string}
          */
         EndpointKind: "provider" | "proxy";
+        /** @description What is summed. Tokens, cost and times are of the requests for which they are known. */
+        Figures: {
+            /**
+             * Format: int64
+             * @description All authenticated requests.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Of these, answered by Lockgate itself.
+             */
+            refused: number;
+            /**
+             * Format: int64
+             * @description Of these, failed by the vendor, the way there, or a node that stopped.
+             */
+            errors: number;
+            /**
+             * Format: int64
+             * @description All input, cached, cache-write and audio included.
+             */
+            inputTokens: number;
+            /**
+             * Format: int64
+             * @description All output, reasoning and audio included.
+             */
+            outputTokens: number;
+            /**
+             * Format: int64
+             * @description Of the input.
+             */
+            cachedInputTokens: number;
+            /**
+             * Format: int64
+             * @description Of the input.
+             */
+            cacheWriteTokens: number;
+            /**
+             * Format: int64
+             * @description Of the output.
+             */
+            reasoningTokens: number;
+            /**
+             * Format: int64
+             * @description Of the input.
+             */
+            inputAudioTokens: number;
+            /**
+             * Format: int64
+             * @description Of the output.
+             */
+            outputAudioTokens: number;
+            /**
+             * Format: int64
+             * @description Requests that went out and whose tokens are not known, or not wholly.
+             */
+            unknownTokenRequests: number;
+            /**
+             * Format: int64
+             * @description Nano-dollars.
+             */
+            costNanos: number;
+            /** @description The same in dollars. */
+            cost: string;
+            /**
+             * Format: int64
+             * @description Requests whose cost is not known because their model has no price. Not free: not counted.
+             */
+            unpricedRequests: number;
+            /**
+             * Format: int64
+             * @description Requests whose cost is not known for want of tokens.
+             */
+            unknownCostRequests: number;
+            /**
+             * Format: int64
+             * @description On average, to the last byte.
+             */
+            averageDurationMs?: number | null;
+            /**
+             * Format: int64
+             * @description On average, to the head of the vendor's answer.
+             */
+            averageFirstByteMs?: number | null;
+            /**
+             * Format: int64
+             * @description On average, to the first token.
+             */
+            averageFirstTokenMs?: number | null;
+        };
         /** @description The first owner. */
         FirstOwner: {
             /** @description `lgb_...`, from the control plane's first start. */
@@ -1428,6 +1573,29 @@ export interface components {
             nextCursor?: string | null;
         };
         /** @description One page of a list. */
+        List_PriceList: {
+            /** @description The rows. */
+            data: {
+                /** @description Whose. */
+                scope: components["schemas"]["PriceScope"];
+                /** @description Of the template or the provider. */
+                name: string;
+                /** @description Set by the organization; asked before `shipped`. */
+                prices: components["schemas"]["Price"][];
+                /** @description What the binary brings for a template. */
+                shipped: components["schemas"]["Price"][];
+                /** @description Of `shipped`; null: none are. */
+                version?: string | null;
+                /**
+                 * Format: int64
+                 * @description That last changed `prices`; 0: none were ever set.
+                 */
+                revision: number;
+            }[];
+            /** @description For the page after this one; null: there is none. */
+            nextCursor?: string | null;
+        };
+        /** @description One page of a list. */
         List_RequestEntry: {
             /** @description The rows. */
             data: {
@@ -1465,6 +1633,32 @@ export interface components {
                  * @description All output tokens.
                  */
                 outputTokens?: number | null;
+                /**
+                 * Format: int64
+                 * @description Of the input.
+                 */
+                cachedInputTokens?: number | null;
+                /**
+                 * Format: int64
+                 * @description Of the input.
+                 */
+                cacheWriteTokens?: number | null;
+                /**
+                 * Format: int64
+                 * @description Of the output.
+                 */
+                reasoningTokens?: number | null;
+                /**
+                 * Format: int64
+                 * @description Nano-dollars; zero is free, null is not known.
+                 */
+                costNanos?: number | null;
+                /** @description The same in dollars. */
+                cost?: string | null;
+                /** @description Of the price that was applied. */
+                priceVersion?: string | null;
+                /** @description The cost is not known because the model has no price. */
+                unpriced: boolean;
                 /**
                  * Format: int64
                  * @description To the last byte.
@@ -1874,6 +2068,56 @@ export interface components {
          * @enum {string}
          */
         Permission: "catalogue:read" | "endpoints:write" | "secrets:read" | "secrets:write" | "keys:read" | "keys:write" | "deployments:write" | "gateways:write" | "gateways:networks" | "gateway-tokens:read" | "gateway-tokens:write" | "usage:read" | "members:read" | "members:write" | "owners:write" | "tokens:own" | "audit:read";
+        /** @description The price of one or more models. */
+        Price: {
+            /** @description Names; one that ends in `*` stands for every model that begins so. The exact name wins, then the longest. */
+            models: string[];
+            /** @description What they cost. */
+            rates: components["schemas"]["Rates"];
+            /**
+             * Format: int64
+             * @description A request with more input tokens than this is charged by `long`.
+             */
+            longAbove?: number | null;
+            long?: components["schemas"]["Rates"] | null;
+            /**
+             * Format: int32
+             * @description Of these rates, what the vendor bills for batches; 100 when absent.
+             */
+            batchPercent?: number | null;
+            /** @description Where it was read. */
+            source?: string;
+            /** @description When it was read, e.g. `2026-01-31`. */
+            date?: string;
+        };
+        /** @description The prices of a template or a provider. */
+        PriceList: {
+            /** @description Whose. */
+            scope: components["schemas"]["PriceScope"];
+            /** @description Of the template or the provider. */
+            name: string;
+            /** @description Set by the organization; asked before `shipped`. */
+            prices: components["schemas"]["Price"][];
+            /** @description What the binary brings for a template. */
+            shipped: components["schemas"]["Price"][];
+            /** @description Of `shipped`; null: none are. */
+            version?: string | null;
+            /**
+             * Format: int64
+             * @description That last changed `prices`; 0: none were ever set.
+             */
+            revision: number;
+        };
+        /** @description A whole list, as it is replaced. */
+        PriceListInput: {
+            /** @description All of them. */
+            prices: components["schemas"]["Price"][];
+        };
+        /**
+         * @description Whose prices.
+         * @enum {string}
+         */
+        PriceScope: "template" | "provider";
         /** @description A failed request's body. */
         Problem: {
             /** @description `https://lockgate.dev/errors/<code>`. */
@@ -1932,6 +2176,44 @@ export interface components {
              * @description Lower first, 0 to 100; a higher number is used while no target of a lower one can be.
              */
             priority?: number;
+        };
+        /** @description Integer nano-dollars per million tokens: 1,000,000,000 is one dollar. Zero is a price; absent is none. */
+        Rates: {
+            /**
+             * Format: int64
+             * @description Of a token of input; absent: not priced.
+             */
+            input?: number | null;
+            /**
+             * Format: int64
+             * @description Read from the vendor's cache; absent: as input.
+             */
+            cachedInput?: number | null;
+            /**
+             * Format: int64
+             * @description Written to the vendor's cache; absent: as input.
+             */
+            cacheWrite?: number | null;
+            /**
+             * Format: int64
+             * @description Of a token of output; absent: not priced.
+             */
+            output?: number | null;
+            /**
+             * Format: int64
+             * @description Spent on reasoning; absent: as output.
+             */
+            reasoning?: number | null;
+            /**
+             * Format: int64
+             * @description Of audio; absent: as input.
+             */
+            inputAudio?: number | null;
+            /**
+             * Format: int64
+             * @description Of audio; absent: as output.
+             */
+            outputAudio?: number | null;
         };
         /** @description Where the vendor speaks WebSocket, and how a browser, which cannot set headers, shows its key there. */
         RealtimeLocations: {
@@ -2010,6 +2292,32 @@ export interface components {
              * @description All output tokens.
              */
             outputTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the input.
+             */
+            cachedInputTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the input.
+             */
+            cacheWriteTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the output.
+             */
+            reasoningTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Nano-dollars; zero is free, null is not known.
+             */
+            costNanos?: number | null;
+            /** @description The same in dollars. */
+            cost?: string | null;
+            /** @description Of the price that was applied. */
+            priceVersion?: string | null;
+            /** @description The cost is not known because the model has no price. */
+            unpriced: boolean;
             /**
              * Format: int64
              * @description To the last byte.
@@ -2372,6 +2680,8 @@ export interface components {
         Usage: {
             /** @description In order of time, then of groups. */
             data: components["schemas"]["UsageSum"][];
+            /** @description All rows in one. */
+            totals: components["schemas"]["Figures"];
             /**
              * Format: date-time
              * @description The beginning of what was summed.
@@ -2431,7 +2741,7 @@ export interface components {
             framing?: components["schemas"]["StreamFraming"];
         };
         /** @description Usage of one group. Members that it was not split by are absent. */
-        UsageSum: {
+        UsageSum: components["schemas"]["Figures"] & {
             /**
              * Format: date-time
              * @description Of the span.
@@ -2441,41 +2751,15 @@ export interface components {
             key?: string | null;
             /** @description Name of the endpoint; its id once it is gone. */
             endpoint?: string | null;
+            /** @description Name of the proxy; absent too where a provider was called itself. */
+            proxy?: string | null;
             /** @description Name of the provider; absent too where no attempt was made. */
             provider?: string | null;
             /** @description Absent too where it is not known. */
             model?: string | null;
             outcome?: components["schemas"]["Outcome"] | null;
-            /**
-             * Format: int64
-             * @description All authenticated requests.
-             */
-            requests: number;
-            /**
-             * Format: int64
-             * @description Of these, answered by Lockgate itself.
-             */
-            refused: number;
-            /**
-             * Format: int64
-             * @description Of these, failed by the vendor, the way there, or a node that stopped.
-             */
-            errors: number;
-            /**
-             * Format: int64
-             * @description Where it is known.
-             */
-            inputTokens: number;
-            /**
-             * Format: int64
-             * @description Where it is known.
-             */
-            outputTokens: number;
-            /**
-             * Format: int64
-             * @description Requests that went out and whose tokens are not known, or not wholly.
-             */
-            unknownTokenRequests: number;
+            /** @description What the key's label says; absent too where it has none. */
+            label?: string | null;
         };
         /** @description A member as it is read. */
         User: {
@@ -3836,6 +4120,240 @@ export interface operations {
             };
         };
     };
+    listPrices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_PriceList"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getProviderPrices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceList"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replaceProviderPrices: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag it was read with, or `*`. */
+                "if-match": string;
+            };
+            path: {
+                /** @description Name or id. */
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PriceListInput"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceList"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeProviderPrices: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag it was read with, or `*`. */
+                "if-match": string;
+            };
+            path: {
+                /** @description Name or id. */
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceList"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getTemplatePrices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                template: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceList"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replaceTemplatePrices: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag it was read with, or `*`. */
+                "if-match": string;
+            };
+            path: {
+                /** @description Name or id. */
+                template: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PriceListInput"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceList"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeTemplatePrices: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag it was read with, or `*`. */
+                "if-match": string;
+            };
+            path: {
+                /** @description Name or id. */
+                template: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceList"];
+                };
+            };
+            /** @description What went wrong, as an RFC 9457 problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     listRequests: {
         parameters: {
             query?: {
@@ -3849,6 +4367,20 @@ export interface operations {
                 key?: string;
                 /** @description How they ended. */
                 outcome?: components["schemas"]["Outcome"];
+                /** @description Name or id of the provider that answered, last. */
+                provider?: string;
+                /** @description As served, or else as asked for. */
+                model?: string;
+                /** @description Sent to the client. */
+                status?: number;
+                /** @description Nano-dollars, or more. */
+                minCostNanos?: number;
+                /** @description Milliseconds, or longer. */
+                minDurationMs?: number;
+                /** @description RFC 3339. */
+                from?: string;
+                /** @description RFC 3339, not included. */
+                to?: string;
             };
             header?: never;
             path?: never;
@@ -4333,14 +4865,29 @@ export interface operations {
     getUsage: {
         parameters: {
             query?: {
-                /** @description RFC 3339, rounded down to the minute or hour; 24 hours before `to` when absent. */
+                /**
+                 * @description RFC 3339, rounded down to the minute (where minutes are no longer kept, to the hour or day); 24 hours before
+                 *     `to` when absent.
+                 */
                 from?: string;
                 /** @description RFC 3339, not included; now when absent. */
                 to?: string;
-                /** @description Any of `key`, `endpoint`, `provider`, `model`, `outcome`, separated by commas. */
+                /** @description Any of `key`, `endpoint`, `proxy`, `provider`, `model`, `outcome`, and one `label:<name>`, separated by commas. */
                 groupBy?: string;
-                /** @description One row per span; all in one when absent. */
+                /** @description One row per span, by minute for two days at most; all in one when absent. */
                 interval?: "minute" | "hour" | "day" | "none";
+                /** @description Only of this provider or proxy, by name or id, as it was called. */
+                endpoint?: string;
+                /** @description Only what this provider answered, by name or id. */
+                provider?: string;
+                /** @description Only of this API key, by name or id. */
+                key?: string;
+                /** @description Only of this model. */
+                model?: string;
+                /** @description Only what ended like this. */
+                outcome?: components["schemas"]["Outcome"];
+                /** @description `csv` for a table; `Accept: text/csv` does the same. */
+                format?: "json" | "csv";
             };
             header?: never;
             path?: never;
@@ -4354,6 +4901,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Usage"];
+                    "text/csv": string;
                 };
             };
             "4XX": {

@@ -1,0 +1,136 @@
+//! The ledger: cost, what is unpriced, late and early records, sums over any time, what is over.
+
+use control_plane::model::usage::{Batch, Kept, Outcome, Record, Retention};
+use control_plane::store::usage::{Ingested, Keep, ingest};
+use control_plane::store::{Store, microseconds, now, period};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::harness::{On, Plane};
+use crate::on_both_engines;
+use crate::steps::default_gateway;
+
+const DAY_US: i64 = 86_400_000_000;
+
+fn record(started_at_us: i64, model: &str, cost_nanos: Option<i64>) -> Record {
+    Record {
+        id: Uuid::now_v7(),
+        started_at_us,
+        endpoint_id: Uuid::from_u128(1),
+        provider_id: Some(Uuid::from_u128(1)),
+        api_key_id: Uuid::from_u128(2),
+        admitted: true,
+        outcome: Outcome::Answered,
+        refusal: None,
+        status: Some(200),
+        upstream_status: Some(200),
+        requested_model: Some(model.to_owned()),
+        served_model: None,
+        input_tokens: Some(10),
+        output_tokens: Some(5),
+        cached_input_tokens: Some(4),
+        cache_write_tokens: None,
+        reasoning_tokens: None,
+        duration_us: 2_000,
+        first_byte_us: Some(1_000),
+        streamed: false,
+        request_bytes: 1,
+        response_bytes: 1,
+        method: "POST".to_owned(),
+        path: "/v1/chat/completions".to_owned(),
+        revision: 1,
+        cost_nanos,
+        price_version: cost_nanos.map(|_| "v@1".to_owned()),
+        unpriced: false,
+        denial: None,
+        attempts: Vec::new(),
+        unsettled: false,
+    }
+}
+
+fn keep(retention: Retention, logged: usize) -> Keep {
+    Keep { retention, now_us: microseconds(now()), logged }
+}
+
+async fn batch(store: &Store, seq: i64, records: Vec<Record>) -> Batch {
+    let gateway_id = default_gateway(store).await;
+    let (organization_id, node) = (store.first_organization(), "node".to_owned());
+    Batch { organization_id, gateway_id, node, boot: Uuid::from_u128(9), seq, records, unreadable: 0, books: None }
+}
+
+on_both_engines! {
+    async fn free_unpriced_and_unknown_are_counted_apart(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        let at = microseconds(now());
+        let unpriced = Record { unpriced: true, ..record(at, "m", None) };
+        let unknown = Record { input_tokens: None, ..record(at, "m", None) };
+        let records = vec![record(at, "m", Some(42_000)), record(at, "m", Some(0)), unpriced, unknown];
+        ingest(&store, &batch(&store, 1, records).await, &keep(Retention::default(), 4)).await.unwrap();
+        let usage = admin.get("/usage?groupBy=model,outcome").await.expect(200).body;
+        let row = &usage["data"][0];
+        assert_eq!((&row["requests"], &row["costNanos"], &row["cost"]), (&json!(4), &json!(42_000), &json!("0.000042")));
+        assert_eq!((&row["unpricedRequests"], &row["unknownCostRequests"]), (&json!(1), &json!(1)), "{row:#}");
+        assert_eq!((&row["cachedInputTokens"], &row["averageDurationMs"]), (&json!(16), &json!(2)));
+        assert_eq!(usage["totals"]["costNanos"], 42_000);
+        let csv = admin.get("/usage?groupBy=model&format=csv").await.expect(200);
+        assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8");
+        let lines: Vec<&str> = csv.text.lines().collect();
+        assert!(lines[0].starts_with("model,requests,") && lines[1].ends_with(",42000,0.000042"), "{}", csv.text);
+        let dear = admin.get("/requests?minCostNanos=1&status=200&model=m").await.expect(200).body;
+        assert_eq!(dear["data"].as_array().unwrap().len(), 1, "{dear:#}");
+        assert_eq!((&dear["data"][0]["cost"], &dear["data"][0]["priceVersion"]), (&json!("0.000042"), &json!("v@1")));
+    }
+
+    async fn what_is_late_is_counted_while_any_sum_is_kept_and_what_is_early_when_it_came(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        let at = microseconds(now());
+        let retention = Retention { requests: 2, minutes: 2, hours: 40, days: 4_000 };
+        let hour_ahead = record(at + 3_600_000_000, "ahead", Some(1));
+        let far_ahead = record(at + 900 * DAY_US, "far", Some(1));
+        let late = record(at - 10 * DAY_US, "late", Some(1));
+        let records = vec![hour_ahead, far_ahead, late];
+        ingest(&store, &batch(&store, 1, records).await, &keep(retention, 3)).await.unwrap();
+        let from = (now() - time::Duration::days(20)).format(&time::format_description::well_known::Rfc3339).unwrap();
+        let to = (now() + time::Duration::days(2)).format(&time::format_description::well_known::Rfc3339).unwrap();
+        for interval in ["none", "day", "hour"] {
+            let path = format!("/usage?from={from}&to={to}&interval={interval}&groupBy=model");
+            let usage = admin.get(&path).await.expect(200).body;
+            assert_eq!(usage["totals"]["requests"], 3, "{interval}: {usage:#}");
+        }
+        let log = admin.get("/requests").await.expect(200).body;
+        let mut models: Vec<&str> =
+            log["data"].as_array().unwrap().iter().map(|row| row["requestedModel"].as_str().unwrap()).collect();
+        models.sort_unstable();
+        assert_eq!(models, ["ahead", "far"], "the late one's day is over");
+    }
+
+    async fn what_is_over_is_dropped_by_whole_periods(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        let at = microseconds(now());
+        let records = vec![record(at, "new", None), record(at - 5 * DAY_US, "old", None)];
+        ingest(&store, &batch(&store, 1, records).await, &keep(Retention::default(), 2)).await.unwrap();
+        assert_eq!(admin.get("/requests").await.expect(200).body["data"].as_array().unwrap().len(), 2);
+        for kept in [Kept::Requests, Kept::Minutes] {
+            assert_eq!(period::drop_before(&store, kept, at - 3 * DAY_US).await.unwrap(), 1, "{kept:?}");
+            assert_eq!(period::drop_before(&store, kept, at - 3 * DAY_US).await.unwrap(), 0, "{kept:?}");
+        }
+        let log = admin.get("/requests").await.expect(200).body;
+        assert_eq!((log["data"].as_array().unwrap().len(), &log["data"][0]["requestedModel"]), (1, &json!("new")));
+        // The day that was dropped can begin again.
+        let again = batch(&store, 2, vec![record(at - 5 * DAY_US, "again", None)]).await;
+        ingest(&store, &again, &keep(Retention::default(), 1)).await.unwrap();
+        assert_eq!(admin.get("/requests").await.expect(200).body["data"].as_array().unwrap().len(), 2);
+    }
+
+    async fn a_sampled_log_leaves_the_sums_whole(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        let at = microseconds(now());
+        let records: Vec<Record> = (0..200).map(|_| record(at, "m", Some(1))).collect();
+        let batch = batch(&store, 1, records).await;
+        let first = ingest(&store, &batch, &keep(Retention::default(), 10)).await.unwrap();
+        assert_eq!(first, Ingested::New { missing: 0 });
+        assert_eq!(ingest(&store, &batch, &keep(Retention::default(), 10)).await.unwrap(), Ingested::Before);
+        assert_eq!(admin.get("/usage").await.expect(200).body["totals"]["costNanos"], 200);
+        assert_eq!(admin.get("/requests?limit=500").await.expect(200).body["data"].as_array().unwrap().len(), 10);
+    }
+}
