@@ -50,6 +50,7 @@ impl Facts {
     }
 
     /// It was only read again: what it took was told before.
+    #[must_use]
     pub fn without_usage(self) -> Self {
         let Self { model, error_type, error_at_top, .. } = self;
         Self { model, error_type, error_at_top, ..Self::default() }
@@ -188,7 +189,7 @@ impl Observer {
     pub fn at_boundary(&self) -> bool {
         match &self.reader {
             Reader::Sse(splitter, _) => splitter.at_boundary(),
-            Reader::Aws(splitter, _) => splitter.at_boundary(),
+            Reader::Aws(splitter, ..) => splitter.at_boundary(),
             Reader::Document(_) | Reader::Messages(_) | Reader::Nothing => false,
         }
     }
