@@ -255,10 +255,13 @@ impl LastWords {
                 *self = Self::Written { presence: Arc::clone(presence), asked: true };
                 Poll::Pending
             }
-            Self::Written { presence, asked: true } => match presence.flush_awaited.load(Ordering::Relaxed) {
-                true => Poll::Pending,
-                false => Poll::Ready(()),
-            },
+            Self::Written { presence, asked: true } => {
+                if presence.flush_awaited.load(Ordering::Relaxed) {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
+            }
             Self::Sent(sent) => {
                 sent.waker.register(context.waker());
                 if sent.sent.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }

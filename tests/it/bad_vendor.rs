@@ -59,7 +59,7 @@ struct BadVendor {
 }
 
 impl BadVendor {
-    async fn start() -> Self {
+    fn start() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(64 * 1024).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -166,7 +166,7 @@ impl Scene {
         let mut stack = Stack::without_nodes(None, Vec::new()).await;
         // One worker: which connection is used does not depend on the machine.
         stack.add_node("node-1", &[("admin.listen", "127.0.0.1:0"), ("gateway.workers", "1")]).await;
-        let vendor = BadVendor::start().await;
+        let vendor = BadVendor::start();
         let lender = Upstream::start(Vendor::OpenAi).await;
         let upstream = json!({"upstream": {"url": vendor.url}, "timeouts": {"firstByte": "20s", "idle": "20s"}});
         let provider = stack.provider_with("bad", &lender, upstream).await;
@@ -303,8 +303,8 @@ async fn a_head_that_breaks_the_rules_is_a_502_that_says_so() {
 
 #[tokio::test]
 async fn a_body_that_breaks_its_framing_is_cut_behind_an_error_event_and_never_ends_cleanly() {
-    let mut scene = Scene::set().await;
     const GOOD: &str = "data: 1\n\n";
+    let mut scene = Scene::set().await;
     let chunks = [
         ("a size that is no number", "xyz\r\ndata\r\n0\r\n\r\n"),
         ("a negative size", "-5\r\nhello\r\n0\r\n\r\n"),
@@ -363,7 +363,7 @@ async fn what_follows_an_answer_belongs_to_no_other_request() {
             "{}",
         ),
         ("a 204 with a body", format!("HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{{}}{second}"), 204, ""),
-        ("a 304 with a body", format!("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n{{}}"), 304, ""),
+        ("a 304 with a body", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n{}".to_owned(), 304, ""),
         (
             "chunks with a length",
             ok("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),

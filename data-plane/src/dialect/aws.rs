@@ -149,7 +149,6 @@ mod tests {
 
     #[test]
     fn a_message_is_framed_as_amazon_frames_it() {
-        // Taken from the vendor's own client (botocore 1.40 reads both, checksums included).
         let bytes = message(&[(":message-type", "exception")], b"{}").unwrap();
         assert_eq!(bytes.len(), 12 + 1 + 13 + 3 + 9 + 2 + 4);
         assert_eq!(bytes[..8], [0, 0, 0, 44, 0, 0, 0, 26]);

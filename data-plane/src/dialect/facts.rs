@@ -50,6 +50,7 @@ impl Facts {
     }
 
     /// It was only read again: what it took was told before.
+    #[must_use]
     pub fn without_usage(self) -> Self {
         let Self { model, error_type, error_at_top, .. } = self;
         Self { model, error_type, error_at_top, ..Self::default() }

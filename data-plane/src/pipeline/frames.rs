@@ -40,12 +40,7 @@ const LAST: u8 = 0x80;
 const COMPRESSED: u8 = 0x40;
 
 impl Frames {
-    /// These have passed.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
-        self.hear(bytes, |_| {});
-    }
-
-    /// The same, with what they say as long as it is neither masked nor compressed.
+    /// These have passed. What they say is told as long as it is neither masked nor compressed.
     pub(super) fn hear<'a>(&mut self, mut bytes: &'a [u8], mut sink: impl FnMut(Part<'a>)) {
         while let Some((&byte, rest)) = bytes.split_first() {
             if let State::Rest(left) = self.state {
@@ -165,7 +160,7 @@ mod tests {
             for piece in [1, 2, 3, 7, 1000, 100_000] {
                 let (mut seen, mut passed) = (Frames::default(), 0);
                 for bytes in whole.chunks(piece) {
-                    seen.feed(bytes);
+                    seen.hear(bytes, |_| {});
                     passed += bytes.len();
                     assert_eq!(seen.at_boundary(), boundaries.contains(&passed), "{passed} in pieces of {piece}");
                 }
@@ -173,7 +168,7 @@ mod tests {
             }
             whole.extend(frame(8, masked, 2));
             let mut seen = Frames::default();
-            seen.feed(&whole);
+            seen.hear(&whole, |_| {});
             assert!(seen.closed() && seen.at_boundary());
         }
     }
@@ -209,9 +204,9 @@ mod tests {
     #[test]
     fn a_length_beyond_reason_is_only_a_long_frame() {
         let mut seen = Frames::default();
-        seen.feed(&[0x82, 0xff]);
-        seen.feed(&[0xff; 8]);
-        seen.feed(&[0; 1000]);
+        seen.hear(&[0x82, 0xff], |_| {});
+        seen.hear(&[0xff; 8], |_| {});
+        seen.hear(&[0; 1000], |_| {});
         assert!(!seen.at_boundary() && !seen.closed());
     }
 }

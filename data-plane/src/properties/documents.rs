@@ -180,6 +180,7 @@ impl Sink for Notes {
         self.0.push(match scalar {
             Scalar::Number(number) => Found::Number(slot, number),
             Scalar::Text(text) => Found::Text(slot, text.to_owned()),
+            Scalar::Nested | Scalar::Odd => return,
         });
     }
 

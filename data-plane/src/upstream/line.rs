@@ -215,7 +215,7 @@ impl Answer {
         worker: usize,
     ) -> Result<Response<Self>, Framing> {
         let codings = response.headers().get_all(TRANSFER_ENCODING);
-        let mut codings = codings.iter().map(|coding| coding.as_bytes());
+        let mut codings = codings.iter().map(http::HeaderValue::as_bytes);
         // Any other coding would reach the client with nothing to tell it by: what is stated here ends here.
         if codings.next().is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
             return Err(Framing);

@@ -231,8 +231,10 @@ async fn a_reader_that_stops_pauses_the_vendor() {
     assert_eq!(stand.record().await.outcome, Outcome::ClientGone);
 }
 
+type Message = (Vec<(String, String)>, Vec<u8>);
+
 /// Headers and payload of each message, as Amazon's own client reads them: lengths and both checksums must be right.
-fn messages(mut bytes: &[u8]) -> Vec<(Vec<(String, String)>, Vec<u8>)> {
+fn messages(mut bytes: &[u8]) -> Vec<Message> {
     let number = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut messages = Vec::new();

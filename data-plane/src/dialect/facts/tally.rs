@@ -63,23 +63,22 @@ impl Tally {
                     Chosen::Nothing | Chosen::Key(_) => self.chosen[filter] = Chosen::Key(taken),
                 }
             }
-            (_, Scalar::Text("")) => {}
-            (Class::Model, Scalar::Text(text)) => {
+            (Class::Model, Scalar::Text(text)) if !text.is_empty() => {
                 // Every event of a stream repeats it.
                 if self.model.as_deref() != Some(text) {
                     self.model = Some(text.into());
                 }
             }
-            (Class::ToolCall, Scalar::Text(_)) => self.calls += 1,
-            (Class::Finish, Scalar::Text(text)) => self.finished(plan, slot, text),
-            (Class::Error { top }, Scalar::Text(text)) => {
+            (Class::ToolCall, Scalar::Text(text)) if !text.is_empty() => self.calls += 1,
+            (Class::Finish, Scalar::Text(text)) if !text.is_empty() => self.finished(plan, slot, text),
+            (Class::Error { top }, Scalar::Text(text)) if !text.is_empty() => {
                 if text.len() <= MAX_WORD && self.error.as_ref().is_none_or(|(known, ..)| slot < *known) {
                     self.error = Some((slot, top, text.into()));
                 }
             }
             (
                 Class::Model | Class::ToolCall | Class::Finish | Class::Error { .. } | Class::Key(_),
-                Scalar::Number(_) | Scalar::Nested | Scalar::Odd,
+                Scalar::Number(_) | Scalar::Text(_) | Scalar::Nested | Scalar::Odd,
             ) => {}
         }
     }
