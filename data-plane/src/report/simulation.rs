@@ -373,7 +373,7 @@ fn play(seed: u64, directory: &Path) -> (usize, usize) {
         late: Vec::new(),
         safe: BTreeSet::new(),
     };
-    for _ in 0..1 + world.dice.below(4) {
+    for _ in 0..=world.dice.below(4) {
         let mut node = world.start();
         for _ in 0..world.dice.below(STEPS) {
             world.step(&mut node);
