@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::tests::raw::{block, frame, frames::*, preface};
+use ::tests::raw::{
+    block, frame,
+    frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS},
+    preface,
+};
 use anyhow::{Context as _, anyhow, ensure};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
