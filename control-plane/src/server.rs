@@ -290,7 +290,7 @@ async fn retain(store: Store, retention: Retention, stop: CancellationToken) {
             match period::drop_before(&store, kept, retention.cut_us(kept, microseconds(now()))).await {
                 Ok(0) => {}
                 Ok(dropped) => {
-                    tracing::info!(kept = kept.as_str(), dropped, "periods of usage are over and were dropped")
+                    tracing::info!(kept = kept.as_str(), dropped, "periods of usage are over and were dropped");
                 }
                 Err(error) => tracing::warn!(?error, "periods of usage that are over could not be dropped"),
             }

@@ -34,8 +34,8 @@ async fn what_is_not_allowed_is_refused_and_an_alias_is_replaced_in_place() {
         "every other byte is as it was"
     );
     assert_eq!(seen.header("content-length"), Some(&*seen.body.len().to_string()));
-    assert_eq!(ask(chat(&endpoint, r#"{"model":"gpt-4o"}"#)).await.status(), 200);
-    assert_eq!(upstream.latest().request.body, r#"{"model":"gpt-4o"}"#.as_bytes());
+    assert_eq!(ask(chat(&endpoint, r#"{"model":"gpt-4o","messages":[]}"#)).await.status(), 200);
+    assert_eq!(upstream.latest().request.body, r#"{"model":"gpt-4o","messages":[]}"#.as_bytes());
     let before = upstream.seen().len();
 
     let refused = ask(chat(&endpoint, r#"{"model":"o3"}"#)).await;
@@ -79,7 +79,7 @@ async fn a_second_name_behind_a_large_body_never_lets_it_arrive_whole() {
     let key = stack.key("ruled", &[&endpoint]).await.secret;
     let image = "A".repeat(4_000_000);
     let ask = async |body: String| stack.send(&chat(&endpoint, &body).key(&key)).await;
-    assert_eq!(ask(format!("{{\"model\":\"gpt-4o\",\"image\":\"{image}\"}}")).await.status(), 200);
+    assert_eq!(ask(format!("{{\"model\":\"gpt-4o\",\"messages\":[],\"image\":\"{image}\"}}")).await.status(), 200);
     assert_eq!(upstream.seen().len(), 1);
     let late = ask(format!("{{\"image\":\"{image}\",\"model\":\"gpt-4o\"}}")).await;
     assert_refusal(Vendor::OpenAi, &late, 413, "model_too_late");
@@ -106,8 +106,9 @@ async fn each_target_of_a_proxy_has_its_own_name_for_a_model_and_the_rules_run_i
     let proxy = stack.proxy_with("both", Vendor::OpenAi, proxy).await;
     let open = stack.key("open", &[&proxy]).await.secret;
     let model = |upstream: &Upstream| upstream.latest().request.json()["model"].clone();
-    let ask =
-        async |key: &str, model: &str| stack.send(&chat(&proxy, &json!({"model": model}).to_string()).key(key)).await;
+    let ask = async |key: &str, model: &str| {
+        stack.send(&chat(&proxy, &json!({"model": model, "messages": []}).to_string()).key(key)).await
+    };
 
     a.next(Vendor::OpenAi.error(503, "not now"));
     assert_eq!(ask(&open, "best").await.status(), 200);

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn scope(addresses: serde_json::Value) -> Result<Vec<String>, Vec<String>> {
+    fn scope(addresses: &serde_json::Value) -> Result<Vec<String>, Vec<String>> {
         let input: ApiKeyInput = serde_json::from_value(json!({"endpoints": ["a"], "addresses": addresses})).unwrap();
         let texts = |scope: Scope| scope.addresses.iter().map(ToString::to_string).collect();
         let pointers = |violations: Vec<Violation>| violations.into_iter().map(|violation| violation.pointer).collect();
@@ -199,8 +199,8 @@ mod tests {
     fn ranges_lose_their_host_bits_and_ipv4_has_one_form() {
         let written = json!(["10.1.2.3/8", "2001:db8::1/32", "::ffff:192.168.1.1/112", "::1/128"]);
         let kept = ["10.0.0.0/8", "2001:db8::/32", "192.168.0.0/16", "::1/128"].map(str::to_owned);
-        assert_eq!(scope(written), Ok(kept.to_vec()));
-        assert_eq!(scope(json!(["10.0.0.0/8", "10.9.9.9/8"])), Err(vec!["/addresses/1".to_owned()]));
-        assert_eq!(scope(json!(["::ffff:0.0.0.0/90"])), Err(vec!["/addresses/0".to_owned()]));
+        assert_eq!(scope(&written), Ok(kept.to_vec()));
+        assert_eq!(scope(&json!(["10.0.0.0/8", "10.9.9.9/8"])), Err(vec!["/addresses/1".to_owned()]));
+        assert_eq!(scope(&json!(["::ffff:0.0.0.0/90"])), Err(vec!["/addresses/0".to_owned()]));
     }
 }

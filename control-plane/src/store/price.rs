@@ -113,24 +113,24 @@ pub async fn list(store: &Store, organization_id: Uuid, templates: &Templates) -
         .bind(organization_id).fetch_all(connection).await)?;
     let of_templates = templates.all().iter().map(|template| {
         let name = template.name.as_str().to_owned();
-        view(&rows, Scope { scope: PriceScope::Template, id: template.id.0, name })
+        view(&rows, Owner { scope: PriceScope::Template, id: template.id.0, name })
     });
     let own = |id: &Uuid| rows.iter().any(|row| row.scope == PriceScope::Provider.as_str() && row.id == *id);
     let of_providers = names
         .into_iter()
         .filter(|(id, _)| own(id))
-        .map(|(id, name)| view(&rows, Scope { scope: PriceScope::Provider, id, name }));
+        .map(|(id, name)| view(&rows, Owner { scope: PriceScope::Provider, id, name }));
     Ok(of_templates.chain(of_providers).collect())
 }
 
-struct Scope {
+struct Owner {
     scope: PriceScope,
     id: Uuid,
     name: String,
 }
 
-fn view(rows: &[Row], scope: Scope) -> PriceList {
-    let Scope { scope, id, name } = scope;
+fn view(rows: &[Row], owner: Owner) -> PriceList {
+    let Owner { scope, id, name } = owner;
     let find = |kind: &str| rows.iter().find(|row| row.scope == kind && row.id == id);
     let (own, shipped) = (find(scope.as_str()), find("shipped"));
     PriceList {
@@ -148,17 +148,17 @@ async fn find(
     organization_id: Uuid,
     templates: &Templates,
     (scope, key): (PriceScope, &str),
-) -> Result<Scope, Error> {
+) -> Result<Owner, Error> {
     match scope {
         PriceScope::Template => {
             let template =
                 templates.find(key).ok_or_else(|| Error::NotFound { noun: "template", key: key.to_owned() })?;
-            Ok(Scope { scope, id: template.id.0, name: template.name.as_str().to_owned() })
+            Ok(Owner { scope, id: template.id.0, name: template.name.as_str().to_owned() })
         }
         PriceScope::Provider => {
             let row = endpoint::find(transaction, organization_id, Some(EndpointKind::Provider), key).await?;
             let row = row.ok_or_else(|| Error::NotFound { noun: "llm provider", key: key.to_owned() })?;
-            Ok(Scope { scope, id: row.id, name: row.name })
+            Ok(Owner { scope, id: row.id, name: row.name })
         }
     }
 }
@@ -184,27 +184,24 @@ pub async fn replace(
     check_base: impl FnOnce(&PriceList) -> Result<(), Error>,
 ) -> Result<Written<PriceList>, Error> {
     let mut change = Change::begin(store, author).await?;
-    let Scope { scope, id, name } = find(change.transaction(), author.organization_id, templates, key).await?;
+    let Owner { scope, id, name } = find(change.transaction(), author.organization_id, templates, key).await?;
     let before = rows(change.transaction(), author.organization_id).await?;
-    check_base(&view(&before, Scope { scope, id, name: name.clone() }))?;
-    let action = match input {
-        Some(input) => {
-            input.check().map_err(Error::Invalid)?;
-            let kept = Kept { version: None, prices: input.prices };
-            let text = serde_json::to_vec(&kept).expect("prices are plain data");
-            put(&mut change, scope.as_str(), id, &kept, &Sha256::digest(text)).await?;
-            "prices.replace"
-        }
-        None => {
-            let query = "DELETE FROM price_list WHERE organization_id = $1 AND scope = $2 AND id = $3";
-            execute!(change, sqlx::query(query).bind(author.organization_id).bind(scope.as_str()).bind(id))?;
-            // Gone for a provider, fewer for a template: the catalogue says which.
-            change.put(Kind::Prices, id);
-            "prices.remove"
-        }
+    check_base(&view(&before, Owner { scope, id, name: name.clone() }))?;
+    let action = if let Some(input) = input {
+        input.check().map_err(Error::Invalid)?;
+        let kept = Kept { version: None, prices: input.prices };
+        let text = serde_json::to_vec(&kept).expect("prices are plain data");
+        put(&mut change, scope.as_str(), id, &kept, &Sha256::digest(text)).await?;
+        "prices.replace"
+    } else {
+        let query = "DELETE FROM price_list WHERE organization_id = $1 AND scope = $2 AND id = $3";
+        execute!(change, sqlx::query(query).bind(author.organization_id).bind(scope.as_str()).bind(id))?;
+        // Gone for a provider, fewer for a template: the catalogue says which.
+        change.put(Kind::Prices, id);
+        "prices.remove"
     };
     let after = rows(change.transaction(), author.organization_id).await?;
-    let value = view(&after, Scope { scope, id, name: name.clone() });
+    let value = view(&after, Owner { scope, id, name: name.clone() });
     let changes = json!({ "scope": scope.as_str(), "name": name, "prices": value.prices });
     let committed = change.commit(Entry::done(action, "prices", id, changes)).await?;
     Ok(Written { value, revision: committed.revision })

@@ -18,13 +18,6 @@ pub struct Change {
     pub comes: &'static [u8],
 }
 
-impl Change {
-    /// The body with the change, in three parts.
-    pub fn apply(&self, body: &Bytes) -> [Bytes; 3] {
-        [body.slice(..self.goes.start), Bytes::from_static(self.comes), body.slice(self.goes.end..)]
-    }
-}
-
 /// What a request must be changed by to ask for usage. `None`: it is no stream, asks by itself, has one of the members
 /// `unless`, or is not clear.
 pub fn asking(body: &[u8], unless: &[Box<str>]) -> Option<Change> {
@@ -307,9 +300,8 @@ mod tests {
     use super::*;
 
     fn asked(body: &str) -> Option<String> {
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        let change = asking(&body, &["data_sources".into()])?;
-        Some(String::from_utf8(change.apply(&body).concat()).unwrap())
+        let Change { goes, comes } = asking(body.as_bytes(), &["data_sources".into()])?;
+        Some([&body[..goes.start], std::str::from_utf8(comes).unwrap(), &body[goes.end..]].concat())
     }
 
     #[test]

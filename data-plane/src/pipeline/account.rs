@@ -15,9 +15,9 @@ use uuid::fmt::Hyphenated;
 use super::Plane;
 use super::attempts::{Attempts, Ending};
 use super::bill::{self, Bill};
+use super::denial::Denial;
 use super::estimate;
 pub use super::start::{Entry, NotWritten, Start};
-use super::denial::Denial;
 use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
@@ -346,8 +346,8 @@ impl Account {
     }
 
     /// A rule refuses it, for this reason.
-    pub(super) fn denied(&mut self, denial: Box<Denial>) {
-        self.denial = Some(denial);
+    pub(super) fn denied(&mut self, denial: Denial) {
+        self.denial = Some(Box::new(denial));
     }
 
     pub(super) fn denial(&self) -> Option<&Denial> {

@@ -18,12 +18,12 @@ pub struct Denial {
 const ASKED: usize = 200;
 
 impl Denial {
-    pub(super) fn new(rule: String, asked: &str, allowed: &str) -> Box<Self> {
+    pub(super) fn new(rule: String, asked: &str, allowed: &str) -> Self {
         let mut end = asked.len().min(ASKED);
         while !asked.is_char_boundary(end) {
             end -= 1;
         }
-        Box::new(Self { rule: rule.into(), asked: asked[..end].into(), allowed: allowed.into() })
+        Self { rule: rule.into(), asked: asked[..end].into(), allowed: allowed.into() }
     }
 
     /// As a sentence for the caller.

@@ -2,7 +2,6 @@
 //! body is sent: the rules of the key run first, then the endpoint's, then the target's aliases, then the provider's, each
 //! on the name that the one before it gave. A target whose rules do not allow the name is left out.
 
-use std::borrow::Cow;
 use std::future::poll_fn;
 use std::ops::Range;
 
@@ -148,14 +147,14 @@ fn decide(call: &mut Call, permit: &Permit, asked: &str, write: impl Fn(&str) ->
     }
 }
 
-fn judge(permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<Decision, Box<Denial>> {
+fn judge(permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<Decision, Denial> {
     let Permit { endpoint, key, .. } = permit;
     let mut name = asked;
     if let Some(rules) = &key.models {
-        name = rules.apply(name).ok_or_else(|| denied("this api-key".into(), name, rules))?;
+        name = rules.apply(name).ok_or_else(|| denied("this api-key", name, rules))?;
     }
     if let Some(rules) = &endpoint.models {
-        name = rules.apply(name).ok_or_else(|| denied(denial::owner(endpoint).into(), name, rules))?;
+        name = rules.apply(name).ok_or_else(|| denied(&denial::owner(endpoint), name, rules))?;
     }
     let (mut barred, mut first, mut open) = (0, None, false);
     let mut written = Vec::with_capacity(endpoint.target.targets().len());
@@ -167,7 +166,7 @@ fn judge(permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<
         };
         if let (None, Some(rules)) = (sent, &target.provider.models) {
             barred |= 1 << index;
-            first.get_or_insert_with(|| denied(format!("llm-provider {}", target.provider.name).into(), own, rules));
+            first.get_or_insert_with(|| denied(&format!("llm-provider {}", target.provider.name), own, rules));
         } else {
             // One that is switched off, or does not let the path pass, is no way out.
             open |= permit.barred & 1 << index == 0 && !target.provider.disabled;
@@ -180,7 +179,7 @@ fn judge(permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<
     }
 }
 
-fn denied(owner: Cow<'_, str>, asked: &str, rules: &ModelRules) -> Box<Denial> {
+fn denied(owner: &str, asked: &str, rules: &ModelRules) -> Denial {
     /// Of a long list.
     const SHOWN: usize = 20;
     let mut allowed: Vec<String> = rules.allow.iter().take(SHOWN).map(ToString::to_string).collect();

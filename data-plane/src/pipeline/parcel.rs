@@ -19,6 +19,7 @@ use super::whole::Whole;
 use super::{handshake, headers, query};
 use crate::dialect::facts::Shape;
 use crate::error::Refusal;
+use crate::runtime::provider::Provider;
 use crate::upstream::line::Outbound;
 
 /// The canonical request.
@@ -163,7 +164,7 @@ impl Parcel {
         let body = match &mut self.body {
             None => Outbound::Empty,
             Some(Carried { whole: Some(whole), .. }) => {
-                let pieces = whole.pack(asks);
+                let pieces = whole.pack(asks, body_name);
                 headers.insert(CONTENT_LENGTH, pieces.len().into());
                 Outbound::Streamed(Box::pin(pieces))
             }
@@ -173,10 +174,9 @@ impl Parcel {
                 let source = source.ok_or(Refusal::UpstreamBroken)?;
                 let inbound = Inbound::new(source, body.home.clone(), body_name);
                 // Another name has another length.
-                if let (true, Some(length)) = (self.sized, inbound.size_hint().exact()) {
-                    if self.renamed.is_some() {
-                        headers.insert(CONTENT_LENGTH, length.into());
-                    }
+                let length = inbound.size_hint().exact().filter(|_| self.sized && self.renamed.is_some());
+                if let Some(length) = length {
+                    headers.insert(CONTENT_LENGTH, length.into());
                 }
                 Outbound::Streamed(Box::pin(inbound))
             }

@@ -29,7 +29,7 @@ pub(super) fn judge(call: &mut Call, endpoint: &Endpoint, context: usize) -> Res
     }
 }
 
-fn decide(call: &Call, endpoint: &Endpoint, context: usize) -> Result<u64, Box<Denial>> {
+fn decide(call: &Call, endpoint: &Endpoint, context: usize) -> Result<u64, Denial> {
     let asked = || format!("{} {}", call.head.method, &call.head.uri.path()[context..]);
     if let Some(name) = OVERRIDES.iter().find(|name| call.head.headers.contains_key(*name)) {
         let allowed = format!("no {name} where methods are ruled");

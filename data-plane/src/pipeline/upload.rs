@@ -3,6 +3,7 @@
 //! held. Trailers end here.
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -181,12 +182,23 @@ impl Source {
 
     /// Of the body; `None`: it is not known before it has come.
     pub(super) fn length(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.pieces.iter().map(Bytes::len).sum());
+        self.body.size_hint().exact()?.checked_add(kept as u64)
     }
 
-    /// The next piece, for one who takes it all in before anything is sent: nothing is kept here, and nothing is gone.
+    /// What has been kept so far, for one who takes it all in before anything is sent, and where the model's name stands
+    /// in it. Nothing is kept from now on.
+    pub(super) fn hand_over(&mut self) -> (Vec<Bytes>, Option<Range<usize>>) {
+        let pieces = self.kept.take().map(|kept| kept.pieces).unwrap_or_default();
+        let name = self.name_at.take().map(|at| {
+            let start = pieces[..at].iter().map(Bytes::len).sum();
+            start..start + pieces[at].len()
+        });
+        (pieces, name)
+    }
+
+    /// The next piece, for the same: nothing is gone.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {
-        self.kept = None;
         let piece = poll_fn(|context| self.poll_piece(context)).await;
         self.upload.gone.store(false, Ordering::Relaxed);
         piece.map(|piece| piece.map_err(|BodyFailed| self.upload.refusal().unwrap_or(Refusal::BodyBroken)))

@@ -1,6 +1,7 @@
 //! A request whose body was taken in before anything was sent, because something in it is to be changed for some of
 //! the vendors it may go to.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,10 +14,12 @@ use crate::error::Refusal;
 use crate::limit::Held;
 use crate::upstream::line::BodyFailed;
 
-/// The body, and how it asks for usage.
+/// The body, and what may change in it.
 pub(super) struct Whole {
     body: Bytes,
     asking: Option<Change>,
+    /// Where the model's name stands, if anything depends on it.
+    name: Option<Range<usize>>,
     /// Of the process's budget.
     _held: Held,
 }
@@ -29,29 +32,21 @@ impl Whole {
         unless: &[Box<str>],
         held: Held,
     ) -> Result<Self, Refusal> {
-        let body = match source.next().await {
-            None => Bytes::new(),
-            Some(first) => {
-                let first = first?;
-                // Most come in one piece.
-                if first.len() == length {
-                    first
-                } else {
-                    let mut body = BytesMut::with_capacity(length);
-                    body.extend_from_slice(&first);
-                    while let Some(piece) = source.next().await {
-                        body.extend_from_slice(&piece?);
-                    }
-                    body.freeze()
-                }
+        let (mut pieces, name) = source.hand_over();
+        while let Some(piece) = source.next().await {
+            pieces.push(piece?);
+        }
+        let body = match <[Bytes; 1]>::try_from(pieces) {
+            // Most come in one piece.
+            Ok([body]) => body,
+            Err(pieces) => {
+                let mut body = BytesMut::with_capacity(length);
+                body.extend(pieces);
+                body.freeze()
             }
         };
-        // Says that it has ended.
-        if let Some(more) = source.next().await {
-            more?;
-        }
         let asking = ask::asking(&body, unless);
-        Ok(Self { body, asking, _held: held })
+        Ok(Self { body, asking, name, _held: held })
     }
 
     /// Whether it would ask where it did not.
@@ -59,18 +54,33 @@ impl Whole {
         self.asking.is_some()
     }
 
-    /// As it is sent.
-    pub(super) fn pack(&self, asks: bool) -> Pieces {
-        let pieces = match &self.asking {
-            Some(change) if asks => change.apply(&self.body),
-            Some(_) | None => [self.body.clone(), Bytes::new(), Bytes::new()],
+    /// As it is sent; `name`: in place of the model's.
+    pub(super) fn pack(&self, asks: bool, name: Option<Bytes>) -> Pieces {
+        let asking = self.asking.as_ref().filter(|_| asks);
+        let asking = asking.map(|change| (change.goes.clone(), Bytes::from_static(change.comes)));
+        let mut changes = [asking, self.name.clone().zip(name)];
+        changes.sort_by_key(|change| change.as_ref().map(|(goes, _)| goes.start));
+        let (mut pieces, mut passed) = (<[Bytes; 5]>::default(), 0);
+        let mut put = {
+            let mut places = pieces.iter_mut();
+            move |piece: Bytes| {
+                if let Some(place) = places.next() {
+                    *place = piece;
+                }
+            }
         };
+        for (goes, comes) in changes.into_iter().flatten() {
+            put(self.body.slice(passed..goes.start));
+            put(comes);
+            passed = goes.end;
+        }
+        put(self.body.slice(passed..));
         Pieces(pieces)
     }
 }
 
 /// On its way to one vendor.
-pub(super) struct Pieces([Bytes; 3]);
+pub(super) struct Pieces([Bytes; 5]);
 
 impl Pieces {
     /// All of them.

@@ -46,7 +46,7 @@ impl Stand {
     /// The same for a client that speaks HTTP/2.
     pub(super) fn connect_second(&self, buffer: usize) -> DuplexStream {
         let (near, far) = duplex(buffer);
-        let (presence, plane) = (Register::arrive(&self.register, 0), Arc::clone(&self.plane));
+        let (presence, plane) = (Register::arrive(&self.register, 0, None), Arc::clone(&self.plane));
         let streams = self.clients.clone();
         self.clients.spawn(async move {
             listener::serve_http2(far, &presence, plane, streams).await;

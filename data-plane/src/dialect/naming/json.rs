@@ -207,14 +207,12 @@ impl JsonNaming {
                 self.end_text(self.passed + at as u64 + 1)?;
                 return Ok(at + 1);
             }
-            match piece.get(at..at + 2) {
-                Some(escaped) => self.keep(escaped),
-                None => {
-                    self.keep(b"\\");
-                    self.escape = true;
-                    return Ok(piece.len());
-                }
-            }
+            let Some(escaped) = piece.get(at..at + 2) else {
+                self.keep(b"\\");
+                self.escape = true;
+                return Ok(piece.len());
+            };
+            self.keep(escaped);
             at += 2;
         }
         self.keep(piece.get(at..).unwrap_or_default());
