@@ -126,10 +126,8 @@ async fn bad_input_is_422_with_a_pointer_and_the_nearest_known_name() {
 async fn what_nothing_enforces_yet_is_refused_and_not_stored() {
     for stack in control_planes().await {
         let cases = [
-            ("models", json!({"allow": ["gpt-4o"]}), "/models"),
             ("limits", json!({"requestsPerMinute": 5}), "/limits"),
             ("policies", json!([{"policy": "pii"}]), "/policies"),
-            ("accessControl", json!({"mode": "denyAll"}), "/accessControl"),
         ];
         for (member, value, pointer) in cases {
             let mut input = provider("fine", "/fine");

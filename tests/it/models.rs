@@ -83,7 +83,7 @@ async fn a_second_name_behind_a_large_body_never_lets_it_arrive_whole() {
     assert_eq!(upstream.seen().len(), 1);
     let late = ask(format!("{{\"image\":\"{image}\",\"model\":\"gpt-4o\"}}")).await;
     assert_refusal(Vendor::OpenAi, &late, 413, "model_too_late");
-    let within = ask(format!("{{\"image\":\"{}\",\"model\":\"gpt-4o\"}}", &image[..900_000])).await;
+    let within = ask(format!("{{\"image\":\"{}\",\"messages\":[],\"model\":\"gpt-4o\"}}", &image[..900_000])).await;
     assert_eq!(within.status(), 200);
     assert_eq!(upstream.seen().len(), 2);
     let twice = ask(format!("{{\"model\":\"gpt-4o\",\"image\":\"{image}\",\"model\":\"o3\"}}")).await;

@@ -4,7 +4,8 @@ import { Problem, problemFrom, unreachable } from "./problem";
 import type { paths } from "./schema.generated";
 import type { Told } from "./types";
 
-export const client = createClient<paths>({
+// What can be had as a table too is read as JSON here.
+export const client = createClient<paths, "application/json" | "application/problem+json">({
   baseUrl: globalThis.location.origin,
   credentials: "same-origin",
   // The server takes unsafe methods only as JSON, also those without a body.

@@ -687,11 +687,19 @@ export interface components {
         };
         /** @description Paths and methods that are an exception. */
         AccessException: {
-            /** @description Of the vendor, with `{param}` and a trailing `/*`. */
+            /**
+             * @description Of the vendor, without the query, e.g. `/v1/files/{file}` or `/v1beta/models/{model}:countTokens`. `{name}`
+             *     stands for a segment or a part of one; `/*` at the end for the path before it and everything below.
+             */
             path: string;
-            /** @description Empty: all. */
-            methods?: string[];
+            /** @description Empty: all. `GET` is `HEAD` as well. */
+            methods?: components["schemas"]["AccessMethod"][];
         };
+        /**
+         * @description What a rule can name; `HEAD` follows `GET`.
+         * @enum {string}
+         */
+        AccessMethod: "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS";
         /**
          * @description What holds for requests in general.
          * @enum {string}
@@ -715,6 +723,10 @@ export interface components {
             display: string;
             /** @description Names of the endpoints it opens. */
             endpoints: string[];
+            /** @description Which models it may ask for, under which names. */
+            models: components["schemas"]["Models"];
+            /** @description Addresses (CIDR) that it may be used from; empty: all. */
+            addresses: string[];
             /** @description Whether it opens them now. */
             status: components["schemas"]["ApiKeyStatus"];
             /**
@@ -738,6 +750,10 @@ export interface components {
             name: components["schemas"]["Name"];
             /** @description Names or ids of providers and proxies. */
             endpoints: string[];
+            /** @description Which models it may ask for, under which names. */
+            models?: components["schemas"]["Models"];
+            /** @description Addresses (CIDR) that it may be used from, as the gateway sees its peer; empty: all. */
+            addresses?: string[];
             /**
              * Format: date-time
              * @description When it ends; null or absent: never.
@@ -756,6 +772,20 @@ export interface components {
          * @enum {string}
          */
         ApiKeyStatus: "active" | "disabled" | "revoked" | "expired";
+        /**
+         * @description Streams that carry usage only when the request has `stream_options.include_usage`: it is put there where the client
+         *     did not, and what comes of it is hidden from the client.
+         */
+        AskUsage: {
+            /** @description Paths, without the query; one `*` stands for a part of one segment. */
+            paths?: string[];
+            /** @description For these the query's `api-version` must begin with this date or a later one; empty: any. */
+            apiVersionFrom?: string;
+            /** @description Paths that are asked whatever `api-version` says. */
+            unversioned?: string[];
+            /** @description A request with one of these members at its top is not asked. */
+            unless?: string[];
+        };
         /** @description One attempt at a vendor. */
         AttemptEntry: {
             /** @description Name of the provider; its id once it is gone. */
@@ -1258,6 +1288,10 @@ export interface components {
                 display: string;
                 /** @description Names of the endpoints it opens. */
                 endpoints: string[];
+                /** @description Which models it may ask for, under which names. */
+                models: components["schemas"]["Models"];
+                /** @description Addresses (CIDR) that it may be used from; empty: all. */
+                addresses: string[];
                 /** @description Whether it opens them now. */
                 status: components["schemas"]["ApiKeyStatus"];
                 /**
@@ -1496,9 +1530,11 @@ export interface components {
                 realtime?: boolean;
                 /** @description What the vendor may do to its answers. */
                 compression?: components["schemas"]["Compression"];
-                /** @description Not enforced yet: the default only. */
+                /** @description How tokens are counted. */
+                usage?: components["schemas"]["UsageReading"];
+                /** @description Which requests it lets through at all. */
                 accessControl?: components["schemas"]["AccessControl"];
-                /** @description Not enforced yet: the default only. */
+                /** @description Which models may be asked for, under which names. */
                 models?: components["schemas"]["Models"];
                 /** @description Not enforced yet. */
                 limits?: components["schemas"]["Reserved"];
@@ -1558,9 +1594,11 @@ export interface components {
                 realtime?: boolean;
                 /** @description What the vendor may do to its answers. */
                 compression?: components["schemas"]["Compression"];
-                /** @description Not enforced yet: the default only. */
+                /** @description How tokens are counted. */
+                usage?: components["schemas"]["UsageReading"];
+                /** @description Which requests it lets through at all. */
                 accessControl?: components["schemas"]["AccessControl"];
-                /** @description Not enforced yet: the default only. */
+                /** @description Which models may be asked for, under which names. */
                 models?: components["schemas"]["Models"];
                 /** @description Not enforced yet. */
                 limits?: components["schemas"]["Reserved"];
@@ -1625,29 +1663,55 @@ export interface components {
                 servedModel?: string | null;
                 /**
                  * Format: int64
-                 * @description All input tokens.
+                 * @description All input tokens, cached and cache-write tokens included.
                  */
                 inputTokens?: number | null;
                 /**
                  * Format: int64
-                 * @description All output tokens.
+                 * @description All output tokens, reasoning included.
                  */
                 outputTokens?: number | null;
                 /**
                  * Format: int64
-                 * @description Of the input.
+                 * @description Of the input, read from the vendor's cache. This and the classes below are disjoint parts of their totals.
                  */
                 cachedInputTokens?: number | null;
                 /**
                  * Format: int64
-                 * @description Of the input.
+                 * @description Of the input, written to the vendor's cache.
                  */
                 cacheWriteTokens?: number | null;
                 /**
                  * Format: int64
-                 * @description Of the output.
+                 * @description Of the output, spent on reasoning.
                  */
                 reasoningTokens?: number | null;
+                /**
+                 * Format: int64
+                 * @description Of the input, sound that did not come from a cache.
+                 */
+                inputAudioTokens?: number | null;
+                /**
+                 * Format: int64
+                 * @description Of the output, sound.
+                 */
+                outputAudioTokens?: number | null;
+                /** @description The answer was cut short before the vendor had counted: tokens were worked out from what had passed. */
+                estimated: boolean;
+                /**
+                 * Format: double
+                 * @description Output tokens by the second: of a stream from its first token on, else of the whole request.
+                 */
+                tokensPerSecond?: number | null;
+                /** @description Why the answer ended, in the vendor's word. */
+                finishReason?: string | null;
+                /**
+                 * Format: int64
+                 * @description How many tools the answer calls.
+                 */
+                toolCalls?: number | null;
+                /** @description The vendor's class of an error. */
+                errorType?: string | null;
                 /**
                  * Format: int64
                  * @description Nano-dollars; zero is free, null is not known.
@@ -1669,6 +1733,11 @@ export interface components {
                  * @description To the head of the vendor's answer.
                  */
                 firstByteMs?: number | null;
+                /**
+                 * Format: int64
+                 * @description To the first piece of a stream with text in it.
+                 */
+                firstTokenMs?: number | null;
                 /** @description The answer was an event stream. */
                 streamed: boolean;
                 /** @description After the context, without the query. */
@@ -1825,9 +1894,11 @@ export interface components {
             realtime?: boolean;
             /** @description What the vendor may do to its answers. */
             compression?: components["schemas"]["Compression"];
-            /** @description Not enforced yet: the default only. */
+            /** @description How tokens are counted. */
+            usage?: components["schemas"]["UsageReading"];
+            /** @description Which requests it lets through at all. */
             accessControl?: components["schemas"]["AccessControl"];
-            /** @description Not enforced yet: the default only. */
+            /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
             /** @description Not enforced yet. */
             limits?: components["schemas"]["Reserved"];
@@ -1865,9 +1936,11 @@ export interface components {
             realtime?: boolean;
             /** @description What the vendor may do to its answers. */
             compression?: components["schemas"]["Compression"];
-            /** @description Not enforced yet: the default only. */
+            /** @description How tokens are counted. */
+            usage?: components["schemas"]["UsageReading"];
+            /** @description Which requests it lets through at all. */
             accessControl?: components["schemas"]["AccessControl"];
-            /** @description Not enforced yet: the default only. */
+            /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
             /** @description Not enforced yet. */
             limits?: components["schemas"]["Reserved"];
@@ -1922,9 +1995,11 @@ export interface components {
             realtime?: boolean;
             /** @description What the vendor may do to its answers. */
             compression?: components["schemas"]["Compression"];
-            /** @description Not enforced yet: the default only. */
+            /** @description How tokens are counted. */
+            usage?: components["schemas"]["UsageReading"];
+            /** @description Which requests it lets through at all. */
             accessControl?: components["schemas"]["AccessControl"];
-            /** @description Not enforced yet: the default only. */
+            /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
             /** @description Not enforced yet. */
             limits?: components["schemas"]["Reserved"];
@@ -1964,9 +2039,11 @@ export interface components {
             realtime?: boolean;
             /** @description What the vendor may do to its answers. */
             compression?: components["schemas"]["Compression"];
-            /** @description Not enforced yet: the default only. */
+            /** @description How tokens are counted. */
+            usage?: components["schemas"]["UsageReading"];
+            /** @description Which requests it lets through at all. */
             accessControl?: components["schemas"]["AccessControl"];
-            /** @description Not enforced yet: the default only. */
+            /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
             /** @description Not enforced yet. */
             limits?: components["schemas"]["Reserved"];
@@ -1995,6 +2072,10 @@ export interface components {
             display: string;
             /** @description Names of the endpoints it opens. */
             endpoints: string[];
+            /** @description Which models it may ask for, under which names. */
+            models: components["schemas"]["Models"];
+            /** @description Addresses (CIDR) that it may be used from; empty: all. */
+            addresses: string[];
             /** @description Whether it opens them now. */
             status: components["schemas"]["ApiKeyStatus"];
             /**
@@ -2035,15 +2116,27 @@ export interface components {
             requestPathAfter?: string[];
             /** @description JSON pointers into an answer or stream event. */
             responseBody?: string[];
+            /** @description Paths where the vendor lists its models; below one, a path names a model. */
+            listPaths?: string[];
+            /**
+             * @description Paths, as access rules write them, whose requests carry a body and run no model: where models are restricted,
+             *     these alone may name none.
+             */
+            unmodelledPaths?: string[];
         };
         /** @description Which models may be asked for, under which names. */
         Models: {
-            /** @description Empty: all. */
+            /**
+             * @description Exact names, or beginnings that end in `*`: `gpt-4o`, `gpt-4o*`. Empty: all. A name that is an alias here is
+             *     allowed by that alone.
+             */
             allow?: string[];
             /** @description Name asked for to name sent. */
             aliases?: {
                 [key: string]: string;
             };
+            /** @description The model that is sent whatever is asked for; stands alone. */
+            force?: string | null;
         };
         Name: string;
         /** @description A token that was just made. */
@@ -2176,6 +2269,10 @@ export interface components {
              * @description Lower first, 0 to 100; a higher number is used while no target of a lower one can be.
              */
             priority?: number;
+            /** @description The proxy's name of a model to this provider's own. */
+            aliases?: {
+                [key: string]: string;
+            };
         };
         /** @description Integer nano-dollars per million tokens: 1,000,000,000 is one dollar. Zero is a price; absent is none. */
         Rates: {
@@ -2284,29 +2381,55 @@ export interface components {
             servedModel?: string | null;
             /**
              * Format: int64
-             * @description All input tokens.
+             * @description All input tokens, cached and cache-write tokens included.
              */
             inputTokens?: number | null;
             /**
              * Format: int64
-             * @description All output tokens.
+             * @description All output tokens, reasoning included.
              */
             outputTokens?: number | null;
             /**
              * Format: int64
-             * @description Of the input.
+             * @description Of the input, read from the vendor's cache. This and the classes below are disjoint parts of their totals.
              */
             cachedInputTokens?: number | null;
             /**
              * Format: int64
-             * @description Of the input.
+             * @description Of the input, written to the vendor's cache.
              */
             cacheWriteTokens?: number | null;
             /**
              * Format: int64
-             * @description Of the output.
+             * @description Of the output, spent on reasoning.
              */
             reasoningTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the input, sound that did not come from a cache.
+             */
+            inputAudioTokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of the output, sound.
+             */
+            outputAudioTokens?: number | null;
+            /** @description The answer was cut short before the vendor had counted: tokens were worked out from what had passed. */
+            estimated: boolean;
+            /**
+             * Format: double
+             * @description Output tokens by the second: of a stream from its first token on, else of the whole request.
+             */
+            tokensPerSecond?: number | null;
+            /** @description Why the answer ended, in the vendor's word. */
+            finishReason?: string | null;
+            /**
+             * Format: int64
+             * @description How many tools the answer calls.
+             */
+            toolCalls?: number | null;
+            /** @description The vendor's class of an error. */
+            errorType?: string | null;
             /**
              * Format: int64
              * @description Nano-dollars; zero is free, null is not known.
@@ -2328,6 +2451,11 @@ export interface components {
              * @description To the head of the vendor's answer.
              */
             firstByteMs?: number | null;
+            /**
+             * Format: int64
+             * @description To the first piece of a stream with text in it.
+             */
+            firstTokenMs?: number | null;
             /** @description The answer was an event stream. */
             streamed: boolean;
             /** @description After the context, without the query. */
@@ -2596,6 +2724,7 @@ export interface components {
             usage?: components["schemas"]["UsageLocations"] | null;
             model?: components["schemas"]["ModelLocations"] | null;
             realtime?: components["schemas"]["RealtimeLocations"] | null;
+            askUsage?: components["schemas"]["AskUsage"] | null;
         };
         /** @description How long a gateway waits. */
         Timeouts: {
@@ -2717,7 +2846,10 @@ export interface components {
             /** @description Nothing drifts and nothing is missing. */
             balanced: boolean;
         };
-        /** @description JSON pointers into answers and stream events; of each list the first that is there counts. */
+        /**
+         * @description JSON pointers into answers and stream events; of each list the first that is there counts. A step `*` stands for
+         *     every element of an array, `*[name=value]` for those that have this text under this name.
+         */
         UsageLocations: {
             /** @description Input tokens. */
             input?: string[];
@@ -2729,6 +2861,28 @@ export interface components {
             cacheWrite?: string[];
             /** @description Of the output, spent on reasoning. */
             reasoning?: string[];
+            /** @description Input that the vendor leaves out of its input count. */
+            furtherInput?: string[];
+            /** @description Of the input, sound, from the vendor's cache or not. */
+            inputAudio?: string[];
+            /** @description Of the input, sound from the vendor's cache. */
+            cachedAudio?: string[];
+            /** @description Of the output, sound. */
+            outputAudio?: string[];
+            /** @description Why the answer ended. */
+            finishReason?: string[];
+            /** @description What stands there as long as there is no reason. */
+            unfinished?: string[];
+            /** @description A text that is there once for each tool call. */
+            toolCalls?: string[];
+            /** @description The vendor's class of an error. A pointer of one step counts in answers of 4xx and 5xx only. */
+            errorType?: string[];
+            /** @description Answer header with the class of an error, up to a colon; empty: none. */
+            errorHeader?: string;
+            /** @description What the model said: tells when the first token came, and what an answer that was cut short may have cost. */
+            text?: string[];
+            /** @description Another document in base64, as in the streams of Bedrock's `InvokeModel`. */
+            payload?: string[];
             /** @description The vendor's input count leaves cached and cache-write tokens out. */
             inputExcludesCached?: boolean;
             /** @description The vendor's output count leaves reasoning out. */
@@ -2739,6 +2893,14 @@ export interface components {
             outputHeader?: string;
             /** @description How streams are cut into events. */
             framing?: components["schemas"]["StreamFraming"];
+        };
+        /** @description How tokens are counted. */
+        UsageReading: {
+            /**
+             * @description A stream that carries usage only when asked is asked for it where the client does not, and what comes of it is
+             *     hidden from the client. False: such streams have no token counts.
+             */
+            ask?: boolean;
         };
         /** @description Usage of one group. Members that it was not split by are absent. */
         UsageSum: components["schemas"]["Figures"] & {

@@ -12,7 +12,10 @@ const writers = {
   day: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" }),
 };
 
-export function buckets(answer: Usage, interval: keyof typeof SIZE): (Bar & { when: string })[] {
+type Row = Pick<Usage["data"][number], "start" | "requests" | "refused" | "errors">;
+type Answer = Pick<Usage, "from" | "to"> & { data: Row[] };
+
+export function buckets(answer: Answer, interval: keyof typeof SIZE): (Bar & { when: string })[] {
   const size = SIZE[interval];
   const start = Math.floor(Date.parse(answer.from) / size) * size;
   const end = Date.parse(answer.to);
