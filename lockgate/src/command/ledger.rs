@@ -14,8 +14,8 @@ use crate::client::Client;
 #[derive(Args)]
 pub(crate) struct Api {
     /// Address of the control plane's API
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = super::authority)]
-    api: String,
+    #[arg(long = "api", value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = super::authority)]
+    url: String,
 
     /// File with an access token; without it the variable LOCKGATE_TOKEN
     #[arg(long, value_name = "FILE")]
@@ -28,7 +28,7 @@ pub(crate) struct Api {
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Api").field("api", &self.api).finish_non_exhaustive()
+        formatter.debug_struct("Api").field("api", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -45,7 +45,7 @@ impl Api {
                 "no access token: make one in the console and give it with --token-file or in LOCKGATE_TOKEN"
             ),
         };
-        Ok(Client::new(self.api.clone(), Some(token)))
+        Ok(Client::new(self.url.clone(), Some(token)))
     }
 }
 
