@@ -60,6 +60,8 @@ pub struct Path<'a> {
     whole: Vec<Cow<'a, [u8]>>,
     /// Encoded slashes are separators; what they leave empty is gone.
     split: Vec<Vec<u8>>,
+    /// The same without segments that are nothing but what follows a semicolon; `None`: there are none.
+    bare: Option<Vec<Vec<u8>>>,
 }
 
 impl<'a> Path<'a> {
@@ -71,8 +73,11 @@ impl<'a> Path<'a> {
             rest => rest.split('/').map(|segment| percent_decode_str(segment).into()).collect(),
         };
         let pieces = whole.iter().flat_map(|segment| segment.split(|byte| *byte == b'/'));
-        let split = pieces.filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect();
-        Self { whole, split }
+        let split: Vec<Vec<u8>> = pieces.filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect();
+        let parameters = |piece: &Vec<u8>| piece.starts_with(b";");
+        let bare = split.iter().any(parameters);
+        let bare = bare.then(|| split.iter().filter(|piece| !parameters(piece)).cloned().collect());
+        Self { whole, split, bare }
     }
 }
 
@@ -102,7 +107,8 @@ impl Pattern {
 
     /// Whether every reading of the path is meant.
     pub fn surely_means(&self, path: &Path<'_>) -> bool {
-        self.covers(&path.whole, Segment::is) && self.covers(&path.split, Segment::is)
+        let mut readings = path.bare.iter().chain([&path.split]);
+        self.covers(&path.whole, Segment::is) && readings.all(|path| self.covers(path, Segment::is))
     }
 
     /// Whether any reading of the path is meant.
@@ -111,7 +117,8 @@ impl Pattern {
             Some((last, before)) if last.is_empty() => before,
             _ => &path.whole,
         };
-        self.covers(whole, Segment::resembles) || self.covers(&path.split, Segment::resembles)
+        let mut readings = path.bare.iter().chain([&path.split]);
+        self.covers(whole, Segment::resembles) || readings.any(|path| self.covers(path, Segment::resembles))
     }
 
     fn covers<T: AsRef<[u8]>>(&self, path: &[T], agrees: fn(&Segment, &[u8]) -> bool) -> bool {
@@ -206,7 +213,7 @@ mod tests {
     }
 
     /// Every way to write `/v1/files/abc` that some vendor takes for it.
-    const SPELLINGS: [&str; 13] = [
+    const SPELLINGS: [&str; 14] = [
         "/v1/files/abc",
         "/v1/files/abc/",
         "/v1/%66iles/abc",
@@ -220,6 +227,7 @@ mod tests {
         "/v1/files%3Ba/abc",
         "/v1/files/abc%2F",
         "/v1/files/abc;v=1",
+        "/v1/;v=1/files/abc",
     ];
 
     #[test]
