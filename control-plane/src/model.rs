@@ -10,6 +10,7 @@ pub mod error;
 pub mod gateway;
 pub mod id;
 pub mod key_location;
+pub mod limit;
 pub mod member;
 pub mod name;
 pub mod node;

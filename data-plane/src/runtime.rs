@@ -10,6 +10,7 @@ pub mod context;
 pub mod endpoint;
 pub mod invalid;
 pub mod key_location;
+mod limit;
 pub mod price;
 pub mod provider;
 pub mod proxy;

@@ -127,7 +127,6 @@ async fn what_nothing_enforces_yet_is_refused_and_not_stored() {
     for stack in control_planes().await {
         let cases = [
             ("models", json!({"allow": ["gpt-4o"]}), "/models"),
-            ("limits", json!({"requestsPerMinute": 5}), "/limits"),
             ("policies", json!([{"policy": "pii"}]), "/policies"),
             ("accessControl", json!({"mode": "denyAll"}), "/accessControl"),
         ];

@@ -18,6 +18,7 @@ mod house;
 mod keys;
 mod leaks;
 mod ledger;
+mod limits;
 mod link;
 mod nodes;
 mod passthrough;

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::duration::Duration;
-use super::error::Violation;
+use super::error::{Error, Violation};
+use super::limit::{self, Limit};
 use super::resource::Noun;
 
 /// What is told about a key; never the key.
@@ -27,6 +28,8 @@ pub struct ApiKeySpec {
     /// End of the grace in which the key before the last rotation still opens; null: it does not.
     #[serde(with = "time::serde::rfc3339::option")]
     pub previous_expires_at: Option<OffsetDateTime>,
+    /// How much it may be used.
+    pub limits: Vec<Limit>,
 }
 
 /// Whether a key opens anything.
@@ -67,6 +70,9 @@ pub struct ApiKeyInput {
     /// In place of `expiresAt`: from now.
     #[serde(default)]
     pub expires_in: Option<Duration>,
+    /// How much it may be used, over all endpoints together.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
 }
 
 impl Noun for ApiKeyInput {
@@ -74,6 +80,13 @@ impl Noun for ApiKeyInput {
 }
 
 impl ApiKeyInput {
+    /// Checks the rules about how much it may be used.
+    pub fn check_limits(&self) -> Result<(), Error> {
+        let mut violations = Vec::new();
+        limit::check(&self.limits, &mut violations);
+        if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+    }
+
     /// When it ends.
     pub fn expiry(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, Violation> {
         let cut = |at: OffsetDateTime| at.replace_nanosecond(at.nanosecond() / 1000 * 1000).unwrap_or(at);

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::context::Context;
 use super::error::{Error, Violation};
+use super::limit::{self, Limit};
 use super::resource::{Noun, Warning};
 use super::security::{
     AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_texts, refuse_unenforced, yes,
@@ -51,9 +52,9 @@ pub struct ProviderSpec<C = Credential> {
     /// Not enforced yet: the default only.
     #[serde(default)]
     pub models: Models,
-    /// Not enforced yet.
-    #[serde(default, skip_serializing_if = "Reserved::is_empty")]
-    pub limits: Reserved,
+    /// How much it may be used. Read live: takes effect without a deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// Not enforced yet.
     #[serde(default, skip_serializing_if = "Reserved::is_empty")]
     pub policies: Reserved,
@@ -91,8 +92,8 @@ impl ProviderInput {
         self.security.accept(&template.spec.key_locations, &mut violations);
         self.timeouts.check(&mut violations);
         self.retries.check(&mut violations);
-        let reserved = [("limits", &self.limits), ("policies", &self.policies)];
-        refuse_unenforced(&self.access_control, &self.models, reserved, &mut violations);
+        limit::check(&self.limits, &mut violations);
+        refuse_unenforced(&self.access_control, &self.models, [("policies", &self.policies)], &mut violations);
         if violations.is_empty() { Ok((self, warnings)) } else { Err(Error::Invalid(violations)) }
     }
 
@@ -185,14 +186,13 @@ mod tests {
             violations(input)
         };
         for (member, value) in [
-            ("limits", json!({ "requests": 1 })),
             ("policies", json!([{ "policy": "x" }])),
             ("models", json!({ "allow": ["gpt-4o"] })),
             ("accessControl", json!({ "mode": "denyAll" })),
         ] {
             assert_eq!(with(member, value), [(format!("/{member}"), "not_supported")]);
         }
-        assert_eq!(with("limits", json!({})), []);
+        assert_eq!(with("limits", json!([])), []);
         assert_eq!(with("models", json!({ "allow": [], "aliases": {} })), []);
         assert_eq!(with("accessControl", json!({ "mode": "allowAll", "exceptions": [] })), []);
     }

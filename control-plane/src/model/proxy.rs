@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::context::Context;
 use super::error::{Error, Violation};
 use super::key_location::KeyLocation;
+use super::limit::{self, Limit};
 use super::resource::Noun;
 use super::security::{
     AccessControl, Compression, Models, Reserved, Retries, Security, Timeouts, check_texts, refuse_unenforced, yes,
@@ -53,9 +54,9 @@ pub struct ProxySpec {
     /// Not enforced yet: the default only.
     #[serde(default)]
     pub models: Models,
-    /// Not enforced yet.
-    #[serde(default, skip_serializing_if = "Reserved::is_empty")]
-    pub limits: Reserved,
+    /// How much it may be used. Read live: takes effect without a deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// Not enforced yet.
     #[serde(default, skip_serializing_if = "Reserved::is_empty")]
     pub policies: Reserved,
@@ -155,8 +156,8 @@ impl ProxySpec {
         self.security.accept(default, &mut violations);
         self.timeouts.check(&mut violations);
         self.retries.check(&mut violations);
-        let reserved = [("limits", &self.limits), ("policies", &self.policies)];
-        refuse_unenforced(&self.access_control, &self.models, reserved, &mut violations);
+        limit::check(&self.limits, &mut violations);
+        refuse_unenforced(&self.access_control, &self.models, [("policies", &self.policies)], &mut violations);
         if violations.is_empty() { Ok(self) } else { Err(Error::Invalid(violations)) }
     }
 

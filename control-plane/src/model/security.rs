@@ -215,7 +215,7 @@ impl ToSchema for Reserved {}
 pub fn refuse_unenforced(
     access_control: &AccessControl,
     models: &Models,
-    reserved: [(&str, &Reserved); 2],
+    reserved: [(&str, &Reserved); 1],
     violations: &mut Vec<Violation>,
 ) {
     if *access_control != AccessControl::default() {

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use proto::config::{
     ApiKey, Compression as WireCompression, Dialect as WireDialect, Endpoint, Entry, KeyLocation as WireKeyLocation,
-    Kind, Retry, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming, Template as WireTemplate,
-    Timeouts as WireTimeouts, Upstream as WireUpstream, api_key, endpoint, key_location, route,
+    Kind, Limit as WireLimit, Retry, Route, RouteTarget, Secret, Settings, StreamFraming as WireFraming,
+    Template as WireTemplate, Timeouts as WireTimeouts, Upstream as WireUpstream, api_key, endpoint, key_location,
+    limit, route,
     template::{Model, Usage},
 };
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use crate::{
     model::{
         duration::Duration,
         key_location::{KeyLocation, KeyPlace},
+        limit::{Limit, LimitMetric, LimitMode, LimitWindow, Unpriced},
         provider::ProviderSpec,
         proxy::{ProxySpec, Routing, Strategy},
         security::{ApiKeySecurity, Compression, Retries, Security, Timeouts},
@@ -186,6 +188,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         id: _,
         name,
         disabled,
+        limits,
         context,
         deployment_id,
         deployment_version,
@@ -213,6 +216,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
             Compression::PassThrough => WireCompression::PassThrough.into(),
         },
         retry,
+        limits: limits.iter().map(limit).collect(),
     }
 }
 
@@ -242,6 +246,7 @@ fn provider(spec: &ProviderSpec) -> Parts {
         // Refused unless they are what they are when nothing is said.
         access_control: _,
         models: _,
+        // Live.
         limits: _,
         policies: _,
         retries,
@@ -277,6 +282,7 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         compression,
         access_control: _,
         models: _,
+        // Live.
         limits: _,
         policies: _,
         retries,
@@ -333,7 +339,7 @@ fn timeouts(timeouts: &Timeouts) -> WireTimeouts {
 }
 
 fn api_key(entry: &ApiKeyEntry) -> ApiKey {
-    let ApiKeyEntry { id: _, credentials, endpoint_ids, expires_at_ms, disabled, revision: _ } = entry;
+    let ApiKeyEntry { id: _, credentials, endpoint_ids, expires_at_ms, disabled, limits, revision: _ } = entry;
     // Zero would mean "never": what ended at the epoch has ended.
     let end = |at: Option<i64>| at.map_or(0, |at| u64::try_from(at).unwrap_or(0).max(1));
     let credential = |KeyCredential { digest, expires_at_ms }: &KeyCredential| api_key::Credential {
@@ -345,6 +351,36 @@ fn api_key(entry: &ApiKeyEntry) -> ApiKey {
         endpoint_ids: endpoint_ids.iter().copied().map(bytes_of).collect(),
         expires_at_ms: end(*expires_at_ms),
         disabled: *disabled,
+        limits: limits.iter().map(limit).collect(),
+    }
+}
+
+fn limit(rule: &Limit) -> WireLimit {
+    let Limit { name, metric, limit: most, window, resources, mode, unpriced, output_estimate } = rule;
+    let metric = match metric {
+        LimitMetric::Requests => limit::Metric::Requests,
+        LimitMetric::InputTokens => limit::Metric::InputTokens,
+        LimitMetric::OutputTokens => limit::Metric::OutputTokens,
+        LimitMetric::TotalTokens => limit::Metric::TotalTokens,
+        LimitMetric::Cost => limit::Metric::Cost,
+        LimitMetric::ConcurrentRequests => limit::Metric::ConcurrentRequests,
+    };
+    let (calendar, window_ms) = match window {
+        None => (limit::Calendar::Unspecified, 0),
+        Some(LimitWindow::Rolling(duration)) => (limit::Calendar::Unspecified, duration.as_millis()),
+        Some(LimitWindow::Day) => (limit::Calendar::Day, 0),
+        Some(LimitWindow::Month) => (limit::Calendar::Month, 0),
+    };
+    WireLimit {
+        name: name.as_str().to_owned(),
+        metric: metric.into(),
+        limit: *most,
+        window_ms,
+        calendar: calendar.into(),
+        resources: resources.clone(),
+        shadow: *mode == LimitMode::Shadow,
+        unpriced_allowed: *unpriced == Unpriced::Allow,
+        output_estimate: *output_estimate,
     }
 }
 
@@ -389,6 +425,7 @@ mod tests {
             id: id(number),
             name: name.to_owned(),
             disabled: name == "two",
+            limits: Vec::new(),
             context: Context::try_from(format!("/{name}")).unwrap(),
             deployment_id: id(number + 100),
             deployment_version: 3,
@@ -420,6 +457,7 @@ mod tests {
                 endpoint_ids: vec![id(2), id(3)],
                 expires_at_ms: None,
                 disabled: true,
+                limits: Vec::new(),
                 revision: 8,
             }],
             secrets: vec![SecretEntry {

@@ -18,6 +18,7 @@ use crate::model::deployment::EndpointKind;
 use crate::model::error::{Error, Internal};
 use crate::model::gateway::GatewaySpec;
 use crate::model::id::ProviderId;
+use crate::model::limit::Limit;
 use crate::model::provider::ProviderSpec;
 use crate::model::proxy::{ProxySpec, ProxyTarget};
 use crate::model::template::Template;
@@ -78,6 +79,8 @@ pub struct EndpointEntry {
     pub name: String,
     /// Live.
     pub disabled: bool,
+    /// Live.
+    pub limits: Vec<Limit>,
     /// Frozen; free of overlap on this gateway.
     pub context: Context,
     /// Of the frozen form.
@@ -92,7 +95,7 @@ pub struct EndpointEntry {
     pub revision: i64,
 }
 
-/// A frozen spec. Its own `disabled` is not to be read: the live one is in [`EndpointEntry`].
+/// A frozen spec. Its own `disabled` and `limits` are not to be read: the live ones are in [`EndpointEntry`].
 #[derive(Clone, Debug)]
 pub enum Frozen {
     /// With an upstream.
@@ -125,6 +128,8 @@ pub struct ApiKeyEntry {
     pub expires_at_ms: Option<i64>,
     /// Switched off.
     pub disabled: bool,
+    /// How much it may be used.
+    pub limits: Vec<Limit>,
     /// That last changed it.
     pub revision: i64,
 }
@@ -255,6 +260,7 @@ struct EndpointRow {
     version: i64,
     context: String,
     spec: Json<Value>,
+    live: Json<Value>,
     revision: i64,
 }
 
@@ -267,7 +273,7 @@ async fn endpoints(
     let rows: Vec<EndpointRow> = run!(transaction, connection => sqlx::query_as(
             "SELECT endpoint.id, kind, endpoint.name, disabled, live_revision, \
              deployment.id AS deployment_id, version, \
-             deployment.context, deployment.spec, deployment.revision \
+             deployment.context, deployment.spec, endpoint.spec AS live, deployment.revision \
              FROM deployment JOIN endpoint ON endpoint.id = deployment.endpoint_id \
              WHERE deployment.organization_id = $1 AND gateway_id = $2 \
              AND status IN ('deploying', 'deployed', 'rejected') ORDER BY endpoint.id",
@@ -297,6 +303,7 @@ async fn endpoints(
             id: row.id,
             name: row.name,
             disabled: row.disabled,
+            limits: row.live.0.get("limits").map_or(Ok(Vec::new()), decode)?,
             context: Context::try_from(row.context).map_err(|error| Error::Internal(Internal::new(error)))?,
             deployment_id: row.deployment_id,
             deployment_version: row.version,
@@ -313,13 +320,15 @@ fn target(target: &ProxyTarget) -> Result<Target, Error> {
     Ok(Target { provider_id: provider.0, weight: target.weight, priority: target.priority })
 }
 
+type KeyRow = (Uuid, Option<OffsetDateTime>, bool, Json<Vec<Limit>>, i64);
+
 async fn api_keys(
     transaction: &mut Transaction,
     organization_id: Uuid,
     endpoints: &[EndpointEntry],
 ) -> Result<Vec<ApiKeyEntry>, Error> {
-    let keys: Vec<(Uuid, Option<OffsetDateTime>, bool, i64)> = run!(transaction, connection => sqlx::query_as(
-            "SELECT id, expires_at, disabled, revision FROM api_key \
+    let keys: Vec<KeyRow> = run!(transaction, connection => sqlx::query_as(
+            "SELECT id, expires_at, disabled, limits, revision FROM api_key \
              WHERE organization_id = $1 AND revoked_at IS NULL ORDER BY id",
         )
         .bind(organization_id).fetch_all(connection).await)?;
@@ -345,12 +354,13 @@ async fn api_keys(
             opened.entry(id).or_default().push(endpoint_id);
         }
     }
-    let entry = |(id, expires_at, disabled, revision): (Uuid, Option<OffsetDateTime>, bool, i64)| ApiKeyEntry {
+    let entry = |(id, expires_at, disabled, limits, revision): KeyRow| ApiKeyEntry {
         id,
         credentials: credentials.remove(&id).unwrap_or_default(),
         endpoint_ids: opened.remove(&id).unwrap_or_default(),
         expires_at_ms: expires_at.map(milliseconds),
         disabled,
+        limits: limits.0,
         revision,
     };
     Ok(keys.into_iter().map(entry).collect())

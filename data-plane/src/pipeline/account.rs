@@ -20,6 +20,7 @@ use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
 use crate::error::Refusal;
+use crate::limit::reservation::{Denial, Reservation, Usage};
 use crate::request_log::{Line, RequestLog, Value};
 use crate::runtime::Runtime;
 use crate::runtime::api_key::ApiKey;
@@ -198,6 +199,9 @@ pub(super) struct Account {
     facts: Facts,
     response_bytes: u64,
     start: Option<Entry>,
+    /// What it took from the rules; `None`: none speaks of it.
+    reservation: Option<Box<Reservation>>,
+    denial: Option<Box<Denial>>,
 }
 
 impl Account {
@@ -237,6 +241,8 @@ impl Account {
             facts: Facts::default(),
             response_bytes: 0,
             start: None,
+            reservation: None,
+            denial: None,
         }
     }
 
@@ -275,6 +281,21 @@ impl Account {
 
     pub(super) fn admitted(&mut self) {
         self.admitted = true;
+    }
+
+    /// It has taken this from the rules.
+    pub(super) fn reserved(&mut self, reservation: Reservation) {
+        self.reservation = Some(Box::new(reservation));
+    }
+
+    /// A rule has refused it.
+    pub(super) fn denied(&mut self, denial: Denial) {
+        self.denial = Some(Box::new(denial));
+    }
+
+    /// By which rule it was refused, and what that held against it.
+    pub(super) fn denial(&self) -> Option<&Denial> {
+        self.denial.as_deref()
     }
 
     /// The model the path names, if it does. A path may be long; a record stays small, or a batch of them would outgrow
@@ -459,9 +480,31 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Tells the rules what it came to.
+    fn settle(&self, reservation: Reservation, outcome: Outcome, duration: Duration) {
+        let complete = outcome == Outcome::Answered;
+        // A model works only where the vendor took the request, or may have taken it.
+        let taken = self.upstream_status.is_none_or(|status| !status.is_client_error() && !status.is_server_error());
+        let usage = Usage {
+            sent: self.provider.is_some(),
+            complete,
+            // A whole document without counts is no model's; a stream may leave them out.
+            open: taken && outcome != Outcome::Refused && (!complete || self.streamed),
+            input: self.facts.input,
+            output: self.facts.output,
+        };
+        let unix_ms = self.started_at_us / 1000 + u64::try_from(duration.as_millis()).unwrap_or_default();
+        reservation.settle(&usage, self.plane.meters.at(self.started + duration, unix_ms));
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
         let (outcome, duration) = (self.outcome(), self.started.elapsed());
+        if let Some(reservation) = self.reservation.take() {
+            self.settle(*reservation, outcome, duration);
+        }
         if let Some(log) = &self.plane.log
             && tracing::enabled!(tracing::Level::INFO)
         {

@@ -138,7 +138,8 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     let Call { head, mut account, busy, request_id, .. } = call;
     let http1 = head.version != Version::HTTP_2;
     let dialect = account.dialect();
-    let (status, mut headers, body) = refusal.render(dialect, request_id.as_str(), &request_id.header(), http1);
+    let denial = account.denial();
+    let (status, mut headers, body) = refusal.render(dialect, request_id.as_str(), &request_id.header(), http1, denial);
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }

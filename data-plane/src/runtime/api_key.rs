@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU32;
 use uuid::Uuid;
 
 use super::carried::Carried;
+use crate::limit::rule::Rule;
 
 /// A power of two; the first bits of the digest choose.
 const SHARDS: usize = 4096;
@@ -26,6 +27,8 @@ pub struct ApiKey {
     pub expires_at_ms: Option<u64>,
     /// Switched off by an administrator.
     pub disabled: bool,
+    /// How much it may be used.
+    pub limits: Box<[Rule]>,
     /// Its requests in flight.
     pub(crate) in_flight: Carried<AtomicU32>,
 }
@@ -144,11 +147,13 @@ mod wire {
     use uuid::Uuid;
 
     use super::{ApiKey, Carried, Digest, Parsed};
+    use crate::limit::rule::Owner;
     use crate::runtime::invalid::{Code, Invalid};
+    use crate::runtime::limit::wire::rules;
 
     impl Parsed {
         pub(in crate::runtime) fn from_wire(id: Uuid, body: &[u8]) -> Result<Self, Invalid> {
-            let proto::config::ApiKey { credentials, endpoint_ids, expires_at_ms, disabled } =
+            let proto::config::ApiKey { credentials, endpoint_ids, expires_at_ms, disabled, limits } =
                 proto::config::ApiKey::decode(body)
                     .map_err(|_| Invalid::new("", Code::Undecodable, "the key cannot be decoded"))?;
             let mut digests = Vec::with_capacity(credentials.len());
@@ -172,6 +177,7 @@ mod wire {
                 endpoints: endpoints.into(),
                 expires_at_ms: time(expires_at_ms),
                 disabled,
+                limits: rules(limits, Owner::ApiKey(id))?,
                 in_flight: Carried::default(),
             };
             Ok(Self { key, digests })
@@ -197,6 +203,7 @@ mod tests {
             endpoints: [Uuid::from_u128(7)].into(),
             expires_at_ms,
             disabled,
+            limits: Box::default(),
             in_flight: Carried::default(),
         };
         Credential { key: Arc::new(key), expires_at_ms: grace }

@@ -11,6 +11,7 @@ use super::key_location::KeyLocation;
 use super::provider::{Provider, Timeouts};
 use super::proxy::{Route, RouteTarget, Strategy};
 use super::template::Template;
+use crate::limit::rule::Rule;
 use crate::telemetry::meters::EndpointMeters;
 
 /// An endpoint.
@@ -42,6 +43,8 @@ pub struct Endpoint {
     pub further_attempts: u32,
     /// Where requests go.
     pub target: Target,
+    /// How much it may be used.
+    pub limits: Box<[Rule]>,
     /// What is counted of it.
     pub(crate) meters: Carried<EndpointMeters>,
 }
@@ -125,6 +128,7 @@ pub(super) mod wire {
         /// `None`: by the number of targets.
         pub(in crate::runtime) further_attempts: Option<u32>,
         pub(in crate::runtime) target: ParsedTarget,
+        pub(in crate::runtime) limits: Vec<proto::config::Limit>,
     }
 
     pub(in crate::runtime) enum ParsedTarget {
@@ -149,6 +153,7 @@ pub(super) mod wire {
                 target,
                 realtime_disabled,
                 compression,
+                limits,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -189,6 +194,7 @@ pub(super) mod wire {
                 timeouts: timeouts.into(),
                 further_attempts: retry.map(|proto::config::Retry { attempts }| attempts.min(MOST_ATTEMPTS)),
                 target,
+                limits,
             })
         }
     }
