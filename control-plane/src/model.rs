@@ -11,6 +11,7 @@ pub mod error;
 pub mod gateway;
 pub mod id;
 pub mod key_location;
+pub mod limit;
 pub mod member;
 pub mod models;
 pub mod name;

@@ -1,6 +1,8 @@
 //! Every way a request can fail by Lockgate's own decision: status, closed label, wording. Rendered in one place, in
 //! the caller's dialect. No variant carries an address, a key or a piece of a body: there is nothing to leak.
 
+mod exceeded;
+
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
@@ -9,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::dialect::Dialect;
 use crate::dialect::fault::Fault;
+use crate::limit::reservation::Exceeded;
 
 /// On every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-lockgate-request-id");
@@ -76,6 +79,8 @@ pub enum Refusal {
     EndpointDisabled,
     /// The key has as many requests in flight as it may.
     TooManyRequests,
+    /// A rule about how much may be used; the account knows which.
+    LimitExceeded,
     /// The requests in flight hold as much memory as they may.
     Overloaded,
     /// That it is about to be sent cannot be written down, and the node is told not to send it then.
@@ -108,7 +113,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -137,6 +142,7 @@ impl Refusal {
         Self::ModelTooLate,
         Self::EndpointDisabled,
         Self::TooManyRequests,
+        Self::LimitExceeded,
         Self::Overloaded,
         Self::NotRecordable,
         Self::BodyTooLarge,
@@ -188,7 +194,7 @@ impl Refusal {
             | Self::UpstreamTls
             | Self::UpstreamBroken
             | Self::UpstreamAuth => StatusCode::BAD_GATEWAY,
-            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRequests | Self::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::NotReady | Self::Draining | Self::Overloaded | Self::NotRecordable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamConnectTimeout | Self::UpstreamSilent | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -225,6 +231,7 @@ impl Refusal {
             Self::ModelTooLate => "model_too_late",
             Self::EndpointDisabled => "endpoint_disabled",
             Self::TooManyRequests => "too_many_requests",
+            Self::LimitExceeded => "limit_exceeded",
             Self::Overloaded => "overloaded",
             Self::NotRecordable => "not_recordable",
             Self::BodyTooLarge => "body_too_large",
@@ -331,6 +338,10 @@ impl Refusal {
                 "This API key has as many requests in flight at this gateway node as it may. Wait for some of them to \
                  end, then send the request again."
             }
+            Self::LimitExceeded => {
+                "A limit of this gateway is reached. Nothing was sent to the vendor; send the request again when the limit \
+                 frees, or ask an administrator to raise it."
+            }
             Self::Overloaded => {
                 "This gateway node has as many requests in flight as its memory allows. Nothing was sent to the \
                  vendor; send the request again in a moment."
@@ -424,9 +435,11 @@ impl Refusal {
         request_id: &str,
         request_id_value: &HeaderValue,
         http1: bool,
+        limited: Option<&Exceeded>,
     ) -> (StatusCode, HeaderMap, Bytes) {
+        let measured = limited.map(exceeded::message);
         let message = [self.message(), why].concat();
-        let fault = Fault { message: &message, ..self.fault(request_id) };
+        let fault = Fault { message: measured.as_deref().unwrap_or(&message), ..self.fault(request_id) };
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -455,6 +468,9 @@ impl Refusal {
         if matches!(self, Self::UpstreamAuth | Self::UpstreamForbidden) {
             // Only an administrator can mend it: no SDK should hammer the vendor with a dead credential.
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if let Some(limited) = limited {
+            exceeded::headers(limited, dialect, &mut headers);
         }
         if http1 && self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -493,7 +509,7 @@ mod tests {
                 .iter()
                 .map(|refusal| {
                     let id = HeaderValue::from_static("req_1");
-                    let (_, headers, body) = refusal.explain("", dialect, "req_1", &id, true);
+                    let (_, headers, body) = refusal.explain("", dialect, "req_1", &id, true, None);
                     assert_eq!(headers[VENDOR_REQUEST_ID], "req_1");
                     assert!(String::from_utf8_lossy(&body).contains("req_1"));
                     serde_json::from_slice(&body).unwrap()

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::follow::Status;
+use crate::limit::meters::Meters;
 use crate::limit::{Budget, KeyCounts};
 use crate::listener::Listener;
 use crate::listener::admin::{self, Surroundings};
@@ -188,6 +189,7 @@ pub(crate) fn plane(
         budget: Budget::new(memory),
         key_counts: KeyCounts::default(),
         timers: (0..workers.get()).map(|_| Arc::default()).collect(),
+        meters: Meters::default(),
         tls: None,
         limits,
         deadlines,
@@ -197,12 +199,18 @@ pub(crate) fn plane(
     }
 }
 
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
 async fn sweep(plane: Arc<Plane>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {
                 plane.upstreams.sweep(Instant::now());
                 plane.key_counts.sweep();
+                plane.meters.sweep(plane.meters.at(Instant::now(), unix_ms()));
                 plane.metrics.sweep(plane.runtime.load().as_deref());
             }
             () = stop.cancelled() => return,

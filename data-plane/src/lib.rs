@@ -5,6 +5,7 @@ pub mod dialect;
 pub mod error;
 pub mod follow;
 pub mod gateway;
+pub mod limit;
 pub mod link;
 pub mod node;
 pub mod pipeline;
@@ -12,7 +13,6 @@ pub mod report;
 pub mod request_log;
 pub mod runtime;
 
-mod limit;
 mod listener;
 mod presence;
 #[cfg(test)]

@@ -1,5 +1,13 @@
 //! How much at once: the bytes that all requests of the process may hold, and the requests of one key. Arithmetic alone:
-//! it knows no request, and whoever took something gives it back by dropping it.
+//! it knows no request, and whoever took something gives it back by dropping it. What configured rules count has its
+//! own files.
+
+pub mod calendar;
+pub mod meter;
+pub mod reservation;
+pub mod rule;
+
+pub(crate) mod meters;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -45,6 +45,7 @@ pub(crate) use self::relay::{AnswerBody, Unread};
 pub(crate) use self::tunnel::Tunnel;
 use crate::config::{Deadlines, Limits};
 use crate::error::Refusal;
+use crate::limit::meters::Meters;
 use crate::limit::{Budget, KeyCounts};
 use crate::presence::{Presence, Stage};
 use crate::request_log::RequestLog;
@@ -65,6 +66,8 @@ pub(crate) struct Plane {
     pub(crate) key_counts: KeyCounts,
     /// Of each worker.
     pub(crate) timers: Box<[Arc<Timers>]>,
+    /// What the configured rules have counted.
+    pub(crate) meters: Meters,
     pub(crate) limits: Limits,
     pub(crate) deadlines: Deadlines,
     /// `None`: clients speak plain HTTP.

@@ -11,6 +11,7 @@ pub mod context;
 pub mod endpoint;
 pub mod invalid;
 pub mod key_location;
+mod limit;
 pub mod models;
 pub mod price;
 pub mod provider;

@@ -25,6 +25,8 @@ mod metrics;
 mod passing;
 #[path = "gateway/pressure.rs"]
 mod pressure;
+#[path = "gateway/rules.rs"]
+mod rules;
 #[path = "gateway/stopping.rs"]
 mod stopping;
 #[path = "gateway/tls.rs"]

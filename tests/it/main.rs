@@ -20,6 +20,7 @@ mod house;
 mod keys;
 mod leaks;
 mod ledger;
+mod limits;
 mod link;
 mod metering;
 mod models;

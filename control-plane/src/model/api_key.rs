@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::duration::Duration;
-use super::error::Violation;
+use super::error::{Error, Violation};
+use super::limit::{self, Limit};
 use super::models::Models;
 use super::resource::Noun;
 
@@ -34,6 +35,8 @@ pub struct ApiKeySpec {
     /// End of the grace in which the key before the last rotation still opens; null: it does not.
     #[serde(with = "time::serde::rfc3339::option")]
     pub previous_expires_at: Option<OffsetDateTime>,
+    /// How much it may be used.
+    pub limits: Vec<Limit>,
 }
 
 /// Whether a key opens anything.
@@ -81,6 +84,9 @@ pub struct ApiKeyInput {
     /// In place of `expiresAt`: from now.
     #[serde(default)]
     pub expires_in: Option<Duration>,
+    /// How much it may be used, over all endpoints together.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
 }
 
 impl Noun for ApiKeyInput {
@@ -119,6 +125,13 @@ impl ApiKeyInput {
             }
         }
         if violations.is_empty() { Ok(Scope { models: self.models.clone(), addresses }) } else { Err(violations) }
+    }
+
+    /// Checks the rules about how much it may be used.
+    pub fn check_limits(&self) -> Result<(), Error> {
+        let mut violations = Vec::new();
+        limit::check(&self.limits, &mut violations);
+        if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
     }
 
     /// When it ends.

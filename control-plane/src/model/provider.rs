@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::access_control::AccessControl;
 use super::context::Context;
 use super::error::{Error, Violation};
+use super::limit::{self, Limit};
 use super::models::Models;
 use super::resource::{Noun, Warning};
 use super::security::{
@@ -61,9 +62,9 @@ pub struct ProviderSpec<C = Credential> {
     /// Which models may be asked for, under which names.
     #[serde(default)]
     pub models: Models,
-    /// Not enforced yet.
-    #[serde(default, skip_serializing_if = "Reserved::is_empty")]
-    pub limits: Reserved,
+    /// How much it may be used. Read live: takes effect without a deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// Not enforced yet.
     #[serde(default, skip_serializing_if = "Reserved::is_empty")]
     pub policies: Reserved,
@@ -104,8 +105,8 @@ impl ProviderInput {
         self.retries.check(&mut violations);
         self.access_control.check(&mut violations);
         self.models.check(&mut violations);
-        let reserved = [("limits", &self.limits), ("policies", &self.policies)];
-        refuse_unenforced(reserved, &mut violations);
+        limit::check(&self.limits, &mut violations);
+        refuse_unenforced([("policies", &self.policies)], &mut violations);
         if violations.is_empty() { Ok((self, warnings)) } else { Err(Error::Invalid(violations)) }
     }
 
@@ -201,10 +202,8 @@ mod tests {
             input[member] = value;
             violations(input)
         };
-        for (member, value) in [("limits", json!({ "requests": 1 })), ("policies", json!([{ "policy": "x" }]))] {
-            assert_eq!(with(member, value), [(format!("/{member}"), "not_supported")]);
-        }
-        assert_eq!(with("limits", json!({})), []);
+        assert_eq!(with("policies", json!([{ "policy": "x" }])), [("/policies".to_owned(), "not_supported")]);
+        assert_eq!(with("limits", json!([])), []);
         assert_eq!(with("models", json!({ "allow": ["gpt-4o"] })), []);
         assert_eq!(with("models", json!({ "force": "" })), [("/models/force".to_owned(), "invalid")]);
         assert_eq!(with("accessControl", json!({ "mode": "denyAll" })), []);

@@ -9,6 +9,7 @@ use super::access_control::AccessControl;
 use super::context::Context;
 use super::error::{Error, Violation};
 use super::key_location::KeyLocation;
+use super::limit::{self, Limit};
 use super::models::{Models, check_aliases};
 use super::resource::Noun;
 use super::security::{
@@ -65,9 +66,9 @@ pub struct ProxySpec {
     /// Which models may be asked for, under which names.
     #[serde(default)]
     pub models: Models,
-    /// Not enforced yet.
-    #[serde(default, skip_serializing_if = "Reserved::is_empty")]
-    pub limits: Reserved,
+    /// How much it may be used. Read live: takes effect without a deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// Not enforced yet.
     #[serde(default, skip_serializing_if = "Reserved::is_empty")]
     pub policies: Reserved,
@@ -175,8 +176,8 @@ impl ProxySpec {
         self.retries.check(&mut violations);
         self.access_control.check(&mut violations);
         self.models.check(&mut violations);
-        let reserved = [("limits", &self.limits), ("policies", &self.policies)];
-        refuse_unenforced(reserved, &mut violations);
+        limit::check(&self.limits, &mut violations);
+        refuse_unenforced([("policies", &self.policies)], &mut violations);
         if violations.is_empty() { Ok(self) } else { Err(Error::Invalid(violations)) }
     }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use proto::config::{
     AccessControl as WireAccessControl, ApiKey, Compression as WireCompression, Endpoint, Entry,
-    KeyLocation as WireKeyLocation, Kind, ModelAlias, ModelRules, Price as WirePrice, Prices, Rates as WireRates,
-    Retry, Route, RouteTarget, Secret, Settings, Timeouts as WireTimeouts, Upstream as WireUpstream, access_control,
-    api_key, endpoint, key_location, route,
+    KeyLocation as WireKeyLocation, Kind, Limit as WireLimit, ModelAlias, ModelRules, Price as WirePrice, Prices,
+    Rates as WireRates, Retry, Route, RouteTarget, Secret, Settings, Timeouts as WireTimeouts,
+    Upstream as WireUpstream, access_control, api_key, endpoint, key_location, limit, route,
 };
 use uuid::Uuid;
 
@@ -22,6 +22,7 @@ use crate::{
         api_key::Scope,
         duration::Duration,
         key_location::{KeyLocation, KeyPlace},
+        limit::{Limit, LimitMetric, LimitMode, LimitWindow, Unpriced},
         models::Models,
         price::{Price, Rates},
         provider::ProviderSpec,
@@ -133,6 +134,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         id: _,
         name,
         disabled,
+        limits,
         context,
         deployment_id,
         deployment_version,
@@ -175,6 +177,7 @@ fn endpoint(entry: &EndpointEntry) -> Endpoint {
         usage_not_asked: !asks,
         access_control,
         models,
+        limits: limits.iter().map(limit).collect(),
     }
 }
 
@@ -209,8 +212,9 @@ fn provider(spec: &ProviderSpec) -> Parts {
         usage: UsageReading { ask },
         access_control,
         models,
-        // Refused unless they are what they are when nothing is said.
+        // Live.
         limits: _,
+        // Refused unless it is empty.
         policies: _,
         retries,
     } = spec;
@@ -251,7 +255,9 @@ fn proxy(spec: &ProxySpec, targets: &[Target]) -> Parts {
         usage: UsageReading { ask },
         access_control,
         models,
+        // Live.
         limits: _,
+        // Refused unless it is empty.
         policies: _,
         retries,
     } = spec;
@@ -345,7 +351,7 @@ fn timeouts(timeouts: &Timeouts) -> WireTimeouts {
 }
 
 fn api_key(entry: &ApiKeyEntry) -> ApiKey {
-    let ApiKeyEntry { id: _, credentials, endpoint_ids, expires_at_ms, disabled, scope, revision: _ } = entry;
+    let ApiKeyEntry { id: _, credentials, endpoint_ids, expires_at_ms, disabled, scope, limits, revision: _ } = entry;
     let Scope { models, addresses } = scope;
     // Zero would mean "never": what ended at the epoch has ended.
     let end = |at: Option<i64>| at.map_or(0, |at| u64::try_from(at).unwrap_or(0).max(1));
@@ -360,6 +366,36 @@ fn api_key(entry: &ApiKeyEntry) -> ApiKey {
         disabled: *disabled,
         models: self::models(models),
         addresses: addresses.iter().map(ToString::to_string).collect(),
+        limits: limits.iter().map(limit).collect(),
+    }
+}
+
+fn limit(rule: &Limit) -> WireLimit {
+    let Limit { name, metric, limit: most, window, resources, mode, unpriced, output_estimate } = rule;
+    let metric = match metric {
+        LimitMetric::Requests => limit::Metric::Requests,
+        LimitMetric::InputTokens => limit::Metric::InputTokens,
+        LimitMetric::OutputTokens => limit::Metric::OutputTokens,
+        LimitMetric::TotalTokens => limit::Metric::TotalTokens,
+        LimitMetric::Cost => limit::Metric::Cost,
+        LimitMetric::ConcurrentRequests => limit::Metric::ConcurrentRequests,
+    };
+    let (calendar, window_ms) = match window {
+        None => (limit::Calendar::Unspecified, 0),
+        Some(LimitWindow::Rolling(duration)) => (limit::Calendar::Unspecified, duration.as_millis()),
+        Some(LimitWindow::Day) => (limit::Calendar::Day, 0),
+        Some(LimitWindow::Month) => (limit::Calendar::Month, 0),
+    };
+    WireLimit {
+        name: name.as_str().to_owned(),
+        metric: metric.into(),
+        limit: *most,
+        window_ms,
+        calendar: calendar.into(),
+        resources: resources.clone(),
+        shadow: *mode == LimitMode::Shadow,
+        unpriced_allowed: *unpriced == Unpriced::Allow,
+        output_estimate: *output_estimate,
     }
 }
 
@@ -410,6 +446,7 @@ mod tests {
             id: id(number),
             name: name.to_owned(),
             disabled: name == "two",
+            limits: Vec::new(),
             context: Context::try_from(format!("/{name}")).unwrap(),
             deployment_id: id(number + 100),
             deployment_version: 3,
@@ -443,6 +480,7 @@ mod tests {
                 expires_at_ms: None,
                 disabled: true,
                 scope: Scope { models: Models::default(), addresses: vec!["10.0.0.0/8".parse().unwrap()] },
+                limits: Vec::new(),
                 revision: 8,
             }],
             secrets: vec![SecretEntry {

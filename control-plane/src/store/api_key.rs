@@ -13,6 +13,7 @@ use super::{Store, Written, endpoint, now};
 use crate::model::api_key::{ApiKeyInput, ApiKeySpec, ApiKeyStatus, ENDPOINTS, RotateInput, Scope};
 use crate::model::error::{Conflict, Error, Violation};
 use crate::model::id::ApiKeyId;
+use crate::model::limit::Limit;
 use crate::model::name::{Key, Name};
 use crate::model::page::Page;
 use crate::model::resource::{Draft, Resource};
@@ -42,6 +43,7 @@ struct Row {
     revoked_at: Option<OffsetDateTime>,
     last_used_at: Option<OffsetDateTime>,
     scope: Json<Scope>,
+    limits: Json<Vec<Limit>>,
     revision: i64,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
@@ -58,7 +60,7 @@ pub async fn get(store: &Store, organization_id: Uuid, key: &str) -> Result<View
 pub async fn list(store: &Store, organization_id: Uuid, page: &Page) -> Result<Vec<View>, Error> {
     let mut transaction = store.read().await?;
     let rows: Vec<Row> = run!(transaction, connection => sqlx::query_as(
-            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, scope, revision, \
+            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, scope, limits, revision, \
              created_at, updated_at FROM api_key \
              WHERE organization_id = $1 AND ($2 IS NULL OR name > $2) AND name LIKE $3 ESCAPE '!' \
              ORDER BY name LIMIT $4",
@@ -78,6 +80,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     let Draft { name, spec } = draft;
     let expires_at = spec.expiry(change.at())?;
     let scope = spec.scope().map_err(Error::Invalid)?;
+    spec.check_limits()?;
     check_name(&mut change, None, &name).await?;
     let opened = resolve(&mut change, &spec.endpoints).await?;
     let text = random::token(TokenKind::ApiKey, None);
@@ -87,7 +90,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
         change,
         sqlx::query(
             "INSERT INTO api_key (id, organization_id, name, public_id, last4, expires_at, disabled, scope, revision, \
-             created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+             created_at, updated_at, limits) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)",
         )
         .bind(id)
         .bind(organization_id)
@@ -99,6 +102,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
         .bind(Json(&scope))
         .bind(revision)
         .bind(at)
+        .bind(Json(&spec.limits))
     )?;
     add_secret(&mut change, id, &text).await?;
     link(&mut change, id, &opened).await?;
@@ -107,6 +111,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
         "name": name,
         "endpoints": spec.endpoints,
         "scope": scope,
+        "limits": spec.limits,
         "expiresAt": expires_at.map(OffsetDateTime::unix_timestamp),
         "digest": hex(&digest(text.expose())),
     });
@@ -128,15 +133,17 @@ pub async fn replace(
     let Draft { name, spec } = draft;
     let expires_at = spec.expiry(change.at())?;
     let scope = spec.scope().map_err(Error::Invalid)?;
+    spec.check_limits()?;
     check_name(&mut change, Some(before.id), &name).await?;
     let opened = resolve(&mut change, &spec.endpoints).await?;
     execute!(
         change,
-        sqlx::query("UPDATE api_key SET name = $2, expires_at = $3, scope = $4 WHERE id = $1")
+        sqlx::query("UPDATE api_key SET name = $2, expires_at = $3, scope = $4, limits = $5 WHERE id = $1")
             .bind(before.id)
             .bind(name.as_str())
             .bind(expires_at)
             .bind(Json(&scope))
+            .bind(Json(&spec.limits))
     )?;
     execute!(change, sqlx::query("DELETE FROM api_key_endpoint WHERE api_key_id = $1").bind(before.id))?;
     link(&mut change, before.id, &opened).await?;
@@ -148,6 +155,7 @@ pub async fn replace(
         "name": { "from": before.name, "to": name },
         "endpoints": spec.endpoints,
         "scope": { "from": before.scope.0, "to": scope },
+        "limits": { "from": before.limits.0, "to": spec.limits },
         "expiresAt": { "from": second(before.expires_at), "to": second(expires_at) },
     });
     finish(change, before.id, "api-key.replace", changes).await
@@ -245,7 +253,7 @@ async fn find(transaction: &mut Transaction, organization_id: Uuid, key: &str) -
     let key = Key::read(key, &[ApiKeyId::PREFIX]);
     let (id, name) = key.parts();
     Ok(run!(transaction, connection => sqlx::query_as(
-            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, scope, revision, \
+            "SELECT id, name, public_id, last4, expires_at, disabled, revoked_at, last_used_at, scope, limits, revision, \
              created_at, updated_at FROM api_key WHERE organization_id = $1 AND (id = $2 OR name = $3)",
         )
         .bind(organization_id).bind(id).bind(name).fetch_optional(connection).await)?)
@@ -268,6 +276,7 @@ async fn view(transaction: &mut Transaction, row: Row) -> Result<View, Error> {
         endpoints,
         models: row.scope.0.models,
         addresses: row.scope.0.addresses,
+        limits: row.limits.0,
         status,
         expires_at: row.expires_at,
         last_used_at: row.last_used_at,

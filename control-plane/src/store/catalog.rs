@@ -19,6 +19,7 @@ use crate::model::deployment::EndpointKind;
 use crate::model::error::{Error, Internal};
 use crate::model::gateway::GatewaySpec;
 use crate::model::id::ProviderId;
+use crate::model::limit::Limit;
 use crate::model::price::Price;
 use crate::model::provider::ProviderSpec;
 use crate::model::proxy::{ProxySpec, ProxyTarget};
@@ -82,6 +83,8 @@ pub struct EndpointEntry {
     pub name: String,
     /// Live.
     pub disabled: bool,
+    /// Live.
+    pub limits: Vec<Limit>,
     /// Frozen; free of overlap on this gateway.
     pub context: Context,
     /// Of the frozen form.
@@ -96,7 +99,7 @@ pub struct EndpointEntry {
     pub revision: i64,
 }
 
-/// A frozen spec. Its own `disabled` is not to be read: the live one is in [`EndpointEntry`].
+/// A frozen spec. Its own `disabled` and `limits` are not to be read: the live ones are in [`EndpointEntry`].
 #[derive(Clone, Debug)]
 pub enum Frozen {
     /// With an upstream.
@@ -133,6 +136,8 @@ pub struct ApiKeyEntry {
     pub disabled: bool,
     /// What else it is bound to.
     pub scope: Scope,
+    /// How much it may be used.
+    pub limits: Vec<Limit>,
     /// That last changed it.
     pub revision: i64,
 }
@@ -278,6 +283,7 @@ struct EndpointRow {
     version: i64,
     context: String,
     spec: Json<Value>,
+    live: Json<Value>,
     revision: i64,
 }
 
@@ -290,7 +296,7 @@ async fn endpoints(
     let rows: Vec<EndpointRow> = run!(transaction, connection => sqlx::query_as(
             "SELECT endpoint.id, kind, endpoint.name, disabled, live_revision, \
              deployment.id AS deployment_id, version, \
-             deployment.context, deployment.spec, deployment.revision \
+             deployment.context, deployment.spec, endpoint.spec AS live, deployment.revision \
              FROM deployment JOIN endpoint ON endpoint.id = deployment.endpoint_id \
              WHERE deployment.organization_id = $1 AND gateway_id = $2 \
              AND status IN ('deploying', 'deployed', 'rejected') ORDER BY endpoint.id",
@@ -320,6 +326,7 @@ async fn endpoints(
             id: row.id,
             name: row.name,
             disabled: row.disabled,
+            limits: row.live.0.get("limits").map_or(Ok(Vec::new()), decode)?,
             context: Context::try_from(row.context).map_err(|error| Error::Internal(Internal::new(error)))?,
             deployment_id: row.deployment_id,
             deployment_version: row.version,
@@ -347,6 +354,7 @@ struct KeyRow {
     expires_at: Option<OffsetDateTime>,
     disabled: bool,
     scope: Json<Scope>,
+    limits: Json<Vec<Limit>>,
     revision: i64,
 }
 
@@ -356,7 +364,7 @@ async fn api_keys(
     endpoints: &[EndpointEntry],
 ) -> Result<Vec<ApiKeyEntry>, Error> {
     let keys: Vec<KeyRow> = run!(transaction, connection => sqlx::query_as(
-            "SELECT id, expires_at, disabled, scope, revision FROM api_key \
+            "SELECT id, expires_at, disabled, scope, limits, revision FROM api_key \
              WHERE organization_id = $1 AND revoked_at IS NULL ORDER BY id",
         )
         .bind(organization_id).fetch_all(connection).await)?;
@@ -382,14 +390,18 @@ async fn api_keys(
             opened.entry(id).or_default().push(endpoint_id);
         }
     }
-    let entry = |KeyRow { id, expires_at, disabled, scope: Json(scope), revision }: KeyRow| ApiKeyEntry {
-        id,
-        credentials: credentials.remove(&id).unwrap_or_default(),
-        endpoint_ids: opened.remove(&id).unwrap_or_default(),
-        expires_at_ms: expires_at.map(milliseconds),
-        disabled,
-        scope,
-        revision,
+    let entry = |row: KeyRow| {
+        let KeyRow { id, expires_at, disabled, scope: Json(scope), limits: Json(limits), revision } = row;
+        ApiKeyEntry {
+            id,
+            credentials: credentials.remove(&id).unwrap_or_default(),
+            endpoint_ids: opened.remove(&id).unwrap_or_default(),
+            expires_at_ms: expires_at.map(milliseconds),
+            disabled,
+            scope,
+            limits,
+            revision,
+        }
     };
     Ok(keys.into_iter().map(entry).collect())
 }

@@ -17,6 +17,7 @@ use crate::model::endpoint::EndpointView;
 use crate::model::error::{Conflict, Error, Internal};
 use crate::model::gateway::GatewaySpec;
 use crate::model::id::{DeploymentId, ProviderId, ProxyId};
+use crate::model::limit::Limit;
 use crate::model::name::{Key, Name};
 use crate::model::page::Page;
 use crate::model::provider::ProviderSpec;
@@ -31,6 +32,8 @@ pub trait EndpointSpec: Serialize + DeserializeOwned {
     fn context(&self) -> &Context;
     /// Its live switch.
     fn disabled(&self) -> bool;
+    /// Its live rules.
+    fn limits(&self) -> &[Limit];
     /// Its credential.
     fn secret_id(&self) -> Option<Uuid>;
 }
@@ -44,6 +47,10 @@ impl EndpointSpec for ProviderSpec {
 
     fn disabled(&self) -> bool {
         self.disabled
+    }
+
+    fn limits(&self) -> &[Limit] {
+        &self.limits
     }
 
     fn secret_id(&self) -> Option<Uuid> {
@@ -60,6 +67,10 @@ impl EndpointSpec for ProxySpec {
 
     fn disabled(&self) -> bool {
         self.disabled
+    }
+
+    fn limits(&self) -> &[Limit] {
+        &self.limits
     }
 
     fn secret_id(&self) -> Option<Uuid> {
@@ -225,10 +236,11 @@ pub async fn update<S: EndpointSpec>(
     let switched = was.disabled() != spec.disabled();
     if switched && spec.disabled() {
         change.put_urgent(super::change::Kind::Endpoint, before.id);
-    } else if switched || before.name != name.as_str() {
+    }
+    let live = switched || before.name != name.as_str() || was.limits() != spec.limits();
+    if live && !(switched && spec.disabled()) {
         change.put(super::change::Kind::Endpoint, before.id);
     }
-    let live = switched || before.name != name.as_str();
     execute!(
         change,
         sqlx::query(
@@ -343,6 +355,7 @@ fn frozen_part(spec: &Value) -> Value {
     let mut spec = spec.clone();
     if let Some(members) = spec.as_object_mut() {
         members.remove("disabled");
+        members.remove("limits");
     }
     spec
 }

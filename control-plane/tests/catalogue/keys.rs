@@ -42,6 +42,44 @@ on_both_engines! {
         assert_eq!(admin.post("/api-keys", &input).await.expect(409).code(), "name_taken");
     }
 
+    async fn limits_are_kept_checked_and_told_without_a_deployment(plane: Plane) {
+        let admin = plane.admin().await;
+        let limits = |limit: u64| json!([
+            { "name": "pace", "metric": "requests", "limit": limit, "window": "1m" },
+            { "name": "budget", "metric": "cost", "limit": "2.50", "window": "month", "unpriced": "allow" },
+        ]);
+        let mut wanted = provider("openai-prod");
+        wanted["limits"] = limits(5);
+        let made = admin.post("/llm-providers", &wanted).await.expect(201);
+        assert_eq!(made.body["limits"][0]["window"], "60s");
+        assert_eq!(made.body["limits"][1]["limit"], 2_500_000_000_u64, "in nano-dollars");
+        deploy(&admin, "openai-prod").await.expect(202);
+        let deployed = catalog(&plane).await.endpoints.remove(0);
+        assert_eq!(deployed.limits.len(), 2);
+        // Another number: live at once, and nothing waits for a deployment.
+        wanted["limits"] = limits(6);
+        let changed = admin.with("if-match", "*").put("/llm-providers/openai-prod", &wanted).await.expect(200);
+        assert_eq!(changed.body["pendingChanges"], false);
+        let live = catalog(&plane).await.endpoints.remove(0);
+        assert_eq!(live.limits[0].limit, 6);
+        assert!(live.revision > deployed.revision);
+        // The same on a key.
+        let mut key = json!({ "name": "ci", "endpoints": ["openai-prod"], "limits": limits(7) });
+        let made = admin.post("/api-keys", &key).await.expect(201);
+        assert_eq!(made.body["limits"][0]["limit"], 7);
+        assert_eq!(only(&plane).await.limits[0].limit, 7);
+        key["limits"] = json!([]);
+        admin.with("if-match", "*").put("/api-keys/ci", &key).await.expect(200);
+        assert_eq!(only(&plane).await.limits, []);
+        key["limits"] = json!([
+            { "name": "a", "metric": "requests", "limit": 0, "window": "1m" },
+            { "name": "a", "metric": "concurrentRequests", "limit": 1, "window": "1m" },
+        ]);
+        let refused = admin.with("if-match", "*").put("/api-keys/ci", &key).await.expect(422);
+        let expected = ["/limits/0/limit", "/limits/1/name", "/limits/1/window"];
+        assert_eq!(refused.errors(), expected.map(|pointer| (pointer, "invalid")));
+    }
+
     async fn a_rotated_key_has_two_secrets_at_most(plane: Plane) {
         let admin = plane.admin().await;
         admin.post("/llm-providers", &provider("openai-prod")).await.expect(201);

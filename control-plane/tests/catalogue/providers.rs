@@ -65,11 +65,10 @@ on_both_engines! {
     async fn what_nothing_enforces_is_not_supported(plane: Plane) {
         let admin = plane.admin().await;
         let mut wanted = provider("openai-prod");
-        wanted["limits"] = json!({ "requests": { "perMinute": 5 } });
         wanted["policies"] = json!([{ "policy": "x" }]);
         let answer = admin.post("/llm-providers", &wanted).await.expect(422);
         assert_eq!(answer.code(), "not_supported");
-        assert_eq!(answer.errors(), [("/limits", "not_supported"), ("/policies", "not_supported")]);
+        assert_eq!(answer.errors(), [("/policies", "not_supported")]);
     }
 
     async fn names_are_one_namespace_and_contexts_never_overlap(plane: Plane) {

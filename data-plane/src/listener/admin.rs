@@ -148,6 +148,7 @@ fn gauges(plane: &Plane, surroundings: Option<&Surroundings>) -> Gauges {
         retries_denied: plane.upstreams.allowance.denied(),
         held_bytes: plane.budget.held(),
         held_bytes_limit: plane.budget.limit(),
+        limits_shadowed: plane.meters.shadowed(),
         log_lines_dropped: plane.log.as_ref().map_or(0, RequestLog::dropped),
         link: surroundings.map(|surroundings| link(&surroundings.link.borrow())),
         usage: surroundings.map(|surroundings| usage(&surroundings.usage)),

@@ -22,6 +22,7 @@ use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
 use crate::error::Refusal;
+use crate::limit::reservation::{Exceeded, Reservation, Usage};
 use crate::request_log::{Line, RequestLog, Value};
 use crate::runtime::Runtime;
 use crate::runtime::api_key::ApiKey;
@@ -222,6 +223,9 @@ pub(super) struct Account {
     said: u64,
     response_bytes: u64,
     start: Option<Entry>,
+    /// What it took from the rules; `None`: none speaks of it.
+    reservation: Option<Box<Reservation>>,
+    exceeded: Option<Box<Exceeded>>,
 }
 
 impl Account {
@@ -265,6 +269,8 @@ impl Account {
             said: 0,
             response_bytes: 0,
             start: None,
+            reservation: None,
+            exceeded: None,
         }
     }
 
@@ -303,6 +309,21 @@ impl Account {
 
     pub(super) fn admitted(&mut self) {
         self.admitted = true;
+    }
+
+    /// It has taken this from the rules.
+    pub(super) fn reserved(&mut self, reservation: Reservation) {
+        self.reservation = Some(Box::new(reservation));
+    }
+
+    /// It would be more than a limit allows.
+    pub(super) fn exceeds(&mut self, exceeded: Exceeded) {
+        self.exceeded = Some(Box::new(exceeded));
+    }
+
+    /// Which limit, and what that held against it.
+    pub(super) fn exceeded(&self) -> Option<&Exceeded> {
+        self.exceeded.as_deref()
     }
 
     /// The model the path names, if it does. A path may be long; a record stays small, or a batch of them would outgrow
@@ -547,9 +568,31 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Tells the rules what it came to.
+    fn settle(&self, reservation: Reservation, outcome: Outcome, duration: Duration) {
+        let complete = outcome == Outcome::Answered;
+        // A model works only where the vendor took the request, or may have taken it.
+        let taken = self.upstream_status.is_none_or(|status| !status.is_client_error() && !status.is_server_error());
+        let usage = Usage {
+            sent: self.provider.is_some(),
+            complete,
+            // A whole document without counts is no model's; a stream may leave them out.
+            open: taken && outcome != Outcome::Refused && (!complete || self.streamed),
+            input: self.facts.input,
+            output: self.facts.output,
+        };
+        let unix_ms = self.started_at_us / 1000 + u64::try_from(duration.as_millis()).unwrap_or_default();
+        reservation.settle(&usage, self.plane.meters.at(self.started + duration, unix_ms));
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
         let (outcome, duration) = (self.outcome(), self.started.elapsed());
+        if let Some(reservation) = self.reservation.take() {
+            self.settle(*reservation, outcome, duration);
+        }
         if let Some(log) = &self.plane.log
             && tracing::enabled!(tracing::Level::INFO)
         {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use http_body::Body as _;
 
 use super::authenticate::Caller;
+use super::parcel::is_json;
 use super::paths;
 use super::receive::Call;
 use super::route::Routed;
 use crate::error::Refusal;
+use crate::limit::reservation::{Ask, Reservation};
 use crate::limit::{self, Held, InFlight};
 use crate::runtime::Runtime;
 use crate::runtime::api_key::ApiKey;
@@ -57,8 +59,35 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
             Some(InFlight::enter(count, limit).ok_or(Refusal::TooManyRequests)?)
         }
     };
-    // Last: nobody waits for memory, and who is refused for another reason takes none.
+    // Nobody waits for memory.
     let held = call.plane.budget.reserve(limit::REQUEST).ok_or(Refusal::Overloaded)?;
+    if !key.limits.is_empty() || !endpoint.limits.is_empty() {
+        reserve(call, &endpoint, &key, context)?;
+    }
     call.account.admitted();
     Ok(Permit { runtime, endpoint, context, body_bytes, key, barred, _held: held, _in_flight: in_flight })
+}
+
+/// Takes from the rules of both, all or nothing. What the request came to is settled when its account closes.
+fn reserve(call: &mut Call, endpoint: &Endpoint, key: &ApiKey, context: usize) -> Result<(), Refusal> {
+    let plane = Arc::clone(&call.plane);
+    // A token of text has about four bytes. A body that does not say its size is told by what it comes to.
+    let body = call.body.as_ref().filter(|body| !body.is_end_stream() && is_json(&call.head.headers));
+    let input = body.map(|body| body.size_hint().exact().unwrap_or_default() / 4);
+    let now = plane.meters.at(call.account.started(), call.now_ms);
+    let ask = Ask { path: call.head.uri.path().get(context..).unwrap_or_default(), input, now };
+    let mut reservation = Reservation::default();
+    let taken = reservation
+        .acquire(&key.limits, &ask, &plane.meters)
+        .and_then(|()| reservation.acquire(&endpoint.limits, &ask, &plane.meters));
+    match taken {
+        Ok(()) => {
+            call.account.reserved(reservation);
+            Ok(())
+        }
+        Err(exceeded) => {
+            call.account.exceeds(exceeded);
+            Err(Refusal::LimitExceeded)
+        }
+    }
 }

@@ -215,7 +215,7 @@ fn target(prefix: &str, path: &str, query: Option<&str>) -> Option<Uri> {
     PathAndQuery::from_maybe_shared(Bytes::from(target)).ok().map(Uri::from)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|content_type| Shape::of(content_type) == Shape::Document)
 }

@@ -177,7 +177,8 @@ pub(super) fn refuse(call: Call, refusal: Refusal) -> Response<AnswerBody> {
     let unread = unread.map(|body| Unread { _body: body, answered: busy.last_words(Vec::new()).1 });
     let dialect = account.dialect();
     let why = account.denial().map(Denial::text).unwrap_or_default();
-    let (status, mut headers, body) = refusal.explain(&why, dialect, request_id.as_str(), &request_id.header(), http1);
+    let (id, value) = (request_id.as_str(), request_id.header());
+    let (status, mut headers, body) = refusal.explain(&why, dialect, id, &value, http1, account.exceeded());
     if let Some(attempts) = account.attempts().value() {
         headers.insert(ATTEMPTS, attempts);
     }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::carried::Carried;
 use super::models::ModelRules;
+use crate::limit::rule::Rule;
 
 /// A power of two; the first bits of the digest choose.
 const SHARDS: usize = 4096;
@@ -33,6 +34,8 @@ pub struct ApiKey {
     pub models: Option<Box<ModelRules>>,
     /// Where it may be used from; empty: everywhere.
     pub addresses: Box<[IpNet]>,
+    /// How much it may be used.
+    pub limits: Box<[Rule]>,
     /// Its requests in flight.
     pub(crate) in_flight: Carried<AtomicU32>,
 }
@@ -160,11 +163,13 @@ mod wire {
     use uuid::Uuid;
 
     use super::{ApiKey, Carried, Digest, IpNet, Parsed};
+    use crate::limit::rule::Owner;
     use crate::runtime::invalid::{Code, Invalid};
+    use crate::runtime::limit::wire::rules;
 
     impl Parsed {
         pub(in crate::runtime) fn from_wire(id: Uuid, body: &[u8]) -> Result<Self, Invalid> {
-            let proto::config::ApiKey { credentials, endpoint_ids, expires_at_ms, disabled, models, addresses } =
+            let proto::config::ApiKey { credentials, endpoint_ids, expires_at_ms, disabled, models, addresses, limits } =
                 proto::config::ApiKey::decode(body)
                     .map_err(|_| Invalid::new("", Code::Undecodable, "the key cannot be decoded"))?;
             let mut digests = Vec::with_capacity(credentials.len());
@@ -197,6 +202,7 @@ mod wire {
                 disabled,
                 models: models.map(|rules| Box::new(rules.into())),
                 addresses,
+                limits: rules(limits, Owner::ApiKey(id))?,
                 in_flight: Carried::default(),
             };
             Ok(Self { key, digests })
@@ -224,6 +230,7 @@ mod tests {
             disabled,
             models: None,
             addresses: Box::default(),
+            limits: Box::default(),
             in_flight: Carried::default(),
         };
         Credential { key: Arc::new(key), expires_at_ms: grace }
@@ -247,6 +254,7 @@ mod tests {
             disabled: false,
             models: None,
             addresses: Box::default(),
+            limits: Box::default(),
             in_flight: Carried::default(),
         };
         assert!(key.is_used_from(None));

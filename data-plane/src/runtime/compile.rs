@@ -15,6 +15,7 @@ use super::endpoint::wire::{Parsed, ParsedTarget};
 use super::endpoint::{Endpoint, Target, USUAL_ATTEMPTS};
 use super::invalid::{Code, Invalid};
 use super::key_location::KeyLocation;
+use super::limit::wire::rules;
 use super::price::{PriceList, Prices};
 use super::provider::Provider;
 use super::provider::wire::{Resolved, told};
@@ -24,6 +25,7 @@ use super::secret::Secret;
 use super::settings::Settings;
 use super::template::Template;
 use super::{Compiled, Configuration, Key, Rejection, Runtime};
+use crate::limit::rule::Owner;
 
 pub(super) fn compile(wanted: &Configuration, served: &Configuration) -> Compiled {
     let mut work = Work { wanted, served, chosen: Configuration::at(wanted.revision), rejected: Vec::new() };
@@ -243,8 +245,10 @@ impl References<'_> {
             target,
             mut access,
             mut models,
+            limits,
         } = parsed;
         let prices = Prices::of(self.prices.get(&id), self.prices.get(&template));
+        let limits = rules(limits, Owner::Endpoint(id))?;
         let template = Arc::clone(self.find(Kind::Template, self.templates, template, "/template")?);
         let target = match target {
             ParsedTarget::Upstream(upstream) => {
@@ -329,6 +333,7 @@ impl References<'_> {
             target,
             access,
             models,
+            limits,
             meters: Carried::default(),
         })
     }

@@ -13,6 +13,7 @@ use super::models::ModelRules;
 use super::provider::{Provider, Timeouts};
 use super::proxy::{Route, RouteTarget, Strategy};
 use super::template::Template;
+use crate::limit::rule::Rule;
 use crate::telemetry::meters::EndpointMeters;
 
 /// An endpoint.
@@ -56,6 +57,8 @@ pub struct Endpoint {
     pub guards_paths: bool,
     /// It, a target or a provider behind it has rules of models.
     pub guards_models: bool,
+    /// How much it may be used.
+    pub limits: Box<[Rule]>,
     /// What is counted of it.
     pub(crate) meters: Carried<EndpointMeters>,
 }
@@ -143,6 +146,7 @@ pub(super) mod wire {
         pub(in crate::runtime) target: ParsedTarget,
         pub(in crate::runtime) access: Option<Box<Access>>,
         pub(in crate::runtime) models: Option<Box<ModelRules>>,
+        pub(in crate::runtime) limits: Vec<proto::config::Limit>,
     }
 
     pub(in crate::runtime) enum ParsedTarget {
@@ -171,6 +175,7 @@ pub(super) mod wire {
                 usage_not_asked,
                 access_control,
                 models,
+                limits,
             } = proto::config::Endpoint::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the endpoint cannot be decoded"))?;
             if name.is_empty() {
@@ -215,6 +220,7 @@ pub(super) mod wire {
                 target,
                 access: access_control.map(Access::try_from).transpose()?.map(Box::new),
                 models: models.map(|rules| Box::new(rules.into())),
+                limits,
             })
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct Gauges {
     pub(crate) retries_denied: u64,
     pub(crate) held_bytes: u64,
     pub(crate) held_bytes_limit: u64,
+    /// Requests that a limit in shadow mode would have refused.
+    pub(crate) limits_shadowed: u64,
     pub(crate) log_lines_dropped: u64,
     /// `None`: nothing is followed.
     pub(crate) link: Option<LinkGauges>,
@@ -190,6 +192,8 @@ fn standing(text: &mut Text, gauges: &Gauges) {
     text.single("lockgate_held_bytes", "gauge", "Bytes that requests in flight hold.", gauges.held_bytes);
     let limit = gauges.held_bytes_limit;
     text.single("lockgate_held_bytes_limit", "gauge", "Above this, requests are refused.", limit);
+    let help = "Requests that limits in shadow mode would have refused.";
+    text.single("lockgate_limits_shadowed_total", "counter", help, gauges.limits_shadowed);
     let dropped = gauges.log_lines_dropped;
     text.single("lockgate_log_lines_dropped_total", "counter", "Lines of the request log nobody took.", dropped);
 }
