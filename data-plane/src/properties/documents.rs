@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::dialect::pointer::{MAX_DEPTH, Pointers, Slot};
+use crate::dialect::pointer::{EVERY, MAX_DEPTH, Pointers, Slot};
 use crate::dialect::scan::{Scalar, Scanner, Sink};
 use crate::dialect::{aws, sse};
 
@@ -258,7 +258,10 @@ fn chosen(document: &Json, picks: &[prop::sample::Index], others: &[Vec<String>]
     let mut places_of = Vec::new();
     places(document, &[], &mut places_of);
     places_of.retain(|path| path.len() <= MAX_DEPTH && path.iter().all(|name| !name.is_empty()));
-    let mut paths = others.to_vec();
+    // A member of that name cannot be pointed at: there it means every item of a list.
+    let named = |path: &Vec<String>| path.iter().all(|name| name != EVERY);
+    places_of.retain(named);
+    let mut paths: Vec<_> = others.iter().filter(|path| named(path)).cloned().collect();
     if !places_of.is_empty() {
         paths.extend(picks.iter().map(|pick| pick.get(&places_of).clone()));
     }
