@@ -148,3 +148,50 @@ async fn a_request_is_explained_by_the_id_that_its_client_saw() {
         stack.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn the_trace_tells_every_attempt_and_the_rule_that_refused() {
+    for stack in Stack::on_both_engines().await {
+        let (a, b) = (Upstream::start(Vendor::OpenAi).await, Upstream::start(Vendor::OpenAi).await);
+        stack.provider("aa", &a).await;
+        let forbids = json!({"accessControl": {"exceptions": [{"path": "/v1/files/*", "methods": ["GET"]}]}});
+        let guarded = stack.provider_with("bb", &b, forbids).await;
+        let targets = json!({"targets": [{"provider": "aa"}, {"provider": "bb", "priority": 1}]});
+        let proxy = stack.proxy_with("both", Vendor::OpenAi, targets).await;
+        let limited = json!({
+            "name": "ci", "endpoints": ["both", "bb"],
+            "limits": [{"name": "hourly", "metric": "requests", "limit": 2, "window": "1h"}],
+        });
+        let made = stack.rest().post("/api-keys", &limited).await.expect(201);
+        stack.settle().await;
+        let key = made["key"].as_str().unwrap();
+        a.next(Vendor::OpenAi.error(503, "not now"));
+        let answered = stack.send(&proxy.chat(false).key(key)).await;
+        let forbidden = stack.send(&guarded.call("GET", "/v1/files/abc").key(key)).await;
+        let last = stack.send(&proxy.chat(false).key(key)).await;
+        let exceeded = stack.send(&proxy.chat(false).key(key)).await;
+        assert_eq!([&answered, &forbidden, &last, &exceeded].map(tests::client::Reply::status), [200, 403, 200, 429]);
+        stack.usage_rows(4).await;
+        let explain = async |reply: &tests::client::Reply| {
+            let id = reply.header("x-lockgate-request-id").unwrap();
+            stack.rest().get(&format!("/requests/{id}")).await.expect(200)
+        };
+
+        let trace = explain(&answered).await;
+        let attempts = trace["attempts"].as_array().unwrap();
+        let told: Vec<_> = attempts.iter().map(|attempt| (&attempt["provider"], &attempt["status"])).collect();
+        assert_eq!(told, [(&json!("aa"), &json!(503)), (&json!("bb"), &json!(200))], "{trace:#}");
+        assert!(trace["explanation"].as_str().unwrap().contains("2 attempts"), "{trace:#}");
+
+        let trace = explain(&forbidden).await;
+        let rule = "accessControl of llm-provider bb (GET /v1/files/*)";
+        assert_eq!(trace["denial"], json!({"rule": rule}), "{trace:#}");
+
+        let trace = explain(&exceeded).await;
+        let denial = &trace["denial"];
+        assert_eq!(denial["rule"], "limit hourly of api-key", "{trace:#}");
+        assert_eq!((&denial["measured"], &denial["allowed"]), (&json!(2), &json!(2)), "{trace:#}");
+        assert!(denial["freesAt"].is_string() && denial["window"].is_string(), "{trace:#}");
+        stack.shutdown().await;
+    }
+}

@@ -72,8 +72,8 @@ on_both_engines! {
         admin.with("if-match", "*").put("/api-keys/ci", &key).await.expect(200);
         assert_eq!(only(&plane).await.limits, []);
         key["limits"] = json!([
-            { "name": "a", "metric": "requests", "limit": 0, "window": "1m" },
-            { "name": "a", "metric": "concurrentRequests", "limit": 1, "window": "1m" },
+            { "name": "pace", "metric": "requests", "limit": 0, "window": "1m" },
+            { "name": "pace", "metric": "concurrentRequests", "limit": 1, "window": "1m" },
         ]);
         let refused = admin.with("if-match", "*").put("/api-keys/ci", &key).await.expect(422);
         let expected = ["/limits/0/limit", "/limits/1/name", "/limits/1/window"];

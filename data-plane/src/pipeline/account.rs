@@ -1,6 +1,8 @@
 //! Step 8: one record, one log line, the counters. Runs on every exit, because it owns what the request left behind and
 //! settles when it is dropped: nobody has to remember it.
 
+mod record;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use http::{Method, StatusCode, Uri};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use self::record::Trail;
+pub use self::record::{Attempt, Outcome, Record};
 use super::Plane;
 use super::attempts::{Attempts, Ending};
 use super::bill::{self, Bill};
@@ -30,130 +34,6 @@ use crate::runtime::endpoint::Endpoint;
 use crate::runtime::provider::Provider;
 use crate::runtime::request_id;
 use crate::telemetry::meters::Ended;
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The vendor's answer was relayed to its end.
-    Answered,
-    /// Lockgate answered by itself.
-    Refused,
-    /// The vendor answered 4xx or 5xx and it was relayed.
-    VendorError,
-    /// No answer: connect, TLS, timeout before the head.
-    UpstreamFailed,
-    /// The vendor died in mid-answer.
-    UpstreamBroken,
-    /// The client left first.
-    ClientGone,
-    /// The node was stopping.
-    Drained,
-}
-
-impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Answered,
-        Self::Refused,
-        Self::VendorError,
-        Self::UpstreamFailed,
-        Self::UpstreamBroken,
-        Self::ClientGone,
-        Self::Drained,
-    ];
-
-    /// Closed label: in logs and metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Refused => "refused",
-            Self::VendorError => "vendor_error",
-            Self::UpstreamFailed => "upstream_failed",
-            Self::UpstreamBroken => "upstream_broken",
-            Self::ClientGone => "client_gone",
-            Self::Drained => "drained",
-        }
-    }
-}
-
-/// What one authenticated request was. Exactly one per request, whatever its ending.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// `UUIDv7`; the request id.
-    pub id: Uuid,
-    /// Unix microseconds.
-    pub started_at_us: u64,
-    /// The endpoint called.
-    pub endpoint_id: Uuid,
-    /// Of the last attempt; `None`: none was made.
-    pub provider_id: Option<Uuid>,
-    /// The key that opened it.
-    pub api_key_id: Uuid,
-    /// `false`: refused before anything was sent.
-    pub admitted: bool,
-    /// The ending.
-    pub outcome: Outcome,
-    /// Closed label of the refusal; `None`: none.
-    pub refusal: Option<&'static str>,
-    /// Sent to the client; `None`: none was.
-    pub status: Option<u16>,
-    /// Of the vendor's answer; `None`: none came.
-    pub upstream_status: Option<u16>,
-    /// As the request named it; `None`: unknown.
-    pub requested_model: Option<Box<str>>,
-    /// As the answer named it; `None`: unknown.
-    pub served_model: Option<Box<str>>,
-    /// All input, cached and cache-write tokens included; `None`: unknown.
-    pub input_tokens: Option<u64>,
-    /// All output, reasoning included; `None`: unknown.
-    pub output_tokens: Option<u64>,
-    /// Of the input; `None`: unknown.
-    pub cached_input_tokens: Option<u64>,
-    /// Of the input; `None`: unknown.
-    pub cache_write_tokens: Option<u64>,
-    /// Of the output; `None`: unknown.
-    pub reasoning_tokens: Option<u64>,
-    /// Of the input: sound that did not come from a cache; `None`: unknown.
-    pub input_audio_tokens: Option<u64>,
-    /// Of the output; `None`: unknown.
-    pub output_audio_tokens: Option<u64>,
-    /// The answer was cut short: tokens were worked out from what had passed.
-    pub estimated: bool,
-    /// Why the answer ended, in the vendor's word; `None`: unknown.
-    pub finish_reason: Option<Box<str>>,
-    /// How many tools the answer calls; `None`: unknown.
-    pub tool_calls: Option<u64>,
-    /// The vendor's class of an error; `None`: none, or unknown.
-    pub error_type: Option<Box<str>>,
-    /// To the last byte written, or the end otherwise.
-    pub duration_us: u64,
-    /// To the head of the upstream's answer; `None`: none came.
-    pub first_byte_us: Option<u64>,
-    /// To the first piece of a stream with text in it; `None`: none came, or it was no stream.
-    pub first_token_us: Option<u64>,
-    /// The answer was an event stream.
-    pub streamed: bool,
-    /// Of the body, as received.
-    pub request_bytes: u64,
-    /// Of the body, as sent.
-    pub response_bytes: u64,
-    /// Of the request.
-    pub method: Method,
-    /// After the context, without the query; cut at 256 bytes.
-    pub path: Box<str>,
-    /// Of the configuration that decided.
-    pub revision: u64,
-    /// Nano-dollars; `None`: unknown.
-    pub cost_nanos: Option<u64>,
-    /// Of the price that was applied; `None`: none was.
-    pub price_version: Option<Arc<str>>,
-    /// The cost is unknown because there is no price, not for want of tokens.
-    pub unpriced: bool,
-    /// Its start was written down; `None`: nothing was sent, or nobody keeps starts.
-    pub start: Option<Entry>,
-    /// Why a rule refused it; `None`: none did.
-    pub denial: Option<Box<Denial>>,
-}
 
 type Take = dyn Fn(Record) + Send + Sync;
 type Begin = dyn Fn(&Start<'_>) -> Result<Entry, NotWritten> + Send + Sync;
@@ -203,6 +83,7 @@ pub(super) struct Account {
     key: Option<Arc<ApiKey>>,
     provider: Option<Arc<Provider>>,
     attempts: Attempts,
+    trail: Trail,
     admitted: bool,
     /// `None`: nobody has said how it ended, so the client left.
     outcome: Option<Outcome>,
@@ -252,6 +133,7 @@ impl Account {
             key: None,
             provider: None,
             attempts: Attempts::None,
+            trail: Trail::default(),
             admitted: false,
             outcome: None,
             refusal: None,
@@ -351,6 +233,12 @@ impl Account {
     /// An attempt is over, and this is how.
     pub(super) fn ended_attempt(&mut self, provider: &Provider, ending: Ending) {
         self.attempts.ended(provider, ending);
+        self.trail.ended(provider.id, ending);
+    }
+
+    /// Another attempt is made.
+    pub(super) fn goes_on(&mut self) {
+        self.trail.goes_on(self.started.elapsed());
     }
 
     pub(super) fn attempts(&self) -> &Attempts {
@@ -564,6 +452,8 @@ impl Account {
             unpriced,
             start: self.start.take(),
             denial: self.denial.take(),
+            exceeded: self.exceeded.take(),
+            attempts: self.trail.told(self.first_byte.unwrap_or(duration)),
         })
     }
 }

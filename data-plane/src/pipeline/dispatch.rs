@@ -111,6 +111,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
             let Leg { provider, flight, .. } = leg;
             return Ok(Reply { head, answer, peeked, provider: Arc::clone(provider), permit, clock, flight });
         };
+        call.account.goes_on();
         if let (Ok(got), true) = (ended, parcel.is_at_home()) {
             Box::pin(use_up(got.answer)).await;
         }

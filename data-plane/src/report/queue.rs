@@ -139,6 +139,8 @@ pub(super) mod tests {
             unpriced: false,
             start: None,
             denial: None,
+            exceeded: None,
+            attempts: Vec::new(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Writes a record as a message. Exhaustive: a field that is forgotten here does not compile.
 
 use bytes::Bytes;
-use proto::usage::{Outcome as WireOutcome, UsageRecord};
+use proto::usage::{Attempt as WireAttempt, Denial, Outcome as WireOutcome, UsageRecord};
 use uuid::Uuid;
 
-use crate::pipeline::account::{Outcome, Record};
+use crate::limit::reservation::Exceeded;
+use crate::limit::rule::Owner;
+use crate::pipeline;
+use crate::pipeline::account::{Attempt, Outcome, Record};
 
 pub(super) fn usage_record(record: Record) -> UsageRecord {
     let Record {
@@ -44,8 +47,9 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         price_version,
         unpriced,
         start: _,
-        // Explained to the caller alone.
-        denial: _,
+        denial,
+        exceeded,
+        attempts,
     } = record;
     // One allocation for all ids.
     let mut ids = [id, endpoint_id, api_key_id, provider_id.unwrap_or_default()].map(Uuid::into_bytes).concat();
@@ -87,8 +91,8 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         cost_nanos,
         price_version: price_version.as_deref().unwrap_or_default().to_owned(),
         unpriced,
-        denial: None,
-        attempts: Vec::new(),
+        denial: exceeded.map(|exceeded| self::exceeded(&exceeded)).or(denial.map(|denial| self::denial(&denial))),
+        attempts: attempts.iter().map(attempt).collect(),
         unsettled: false,
     }
 }
@@ -102,5 +106,36 @@ fn outcome(outcome: Outcome) -> WireOutcome {
         Outcome::UpstreamBroken => WireOutcome::UpstreamBroken,
         Outcome::ClientGone => WireOutcome::ClientGone,
         Outcome::Drained => WireOutcome::Drained,
+    }
+}
+/// What a limit held against it.
+fn exceeded(exceeded: &Exceeded) -> Denial {
+    let Exceeded { rule, owner, metric: _, measured, allowed, window, frees_in: _, frees_at_us } = exceeded;
+    let owner = match owner {
+        Owner::ApiKey(_) => "api-key",
+        Owner::Endpoint(_) => "endpoint",
+    };
+    Denial {
+        rule: format!("limit {rule} of {owner}"),
+        measured: Some(*measured),
+        allowed: Some(*allowed),
+        window: window.as_ref().to_owned(),
+        frees_at_us: *frees_at_us,
+    }
+}
+
+/// What was asked for stays with the caller: it is the client's own text.
+fn denial(denial: &pipeline::Denial) -> Denial {
+    let pipeline::Denial { rule, asked: _, allowed } = denial;
+    Denial { rule: format!("{rule} ({allowed})"), ..Denial::default() }
+}
+
+fn attempt(attempt: &Attempt) -> WireAttempt {
+    let Attempt { provider_id, status, ending, duration_us } = attempt;
+    WireAttempt {
+        provider_id: Bytes::copy_from_slice(provider_id.as_bytes()),
+        status: status.map_or(0, u32::from),
+        ending: ending.unwrap_or_default().to_owned(),
+        duration_us: *duration_us,
     }
 }

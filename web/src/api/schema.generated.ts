@@ -744,6 +744,8 @@ export interface components {
              * @description End of the grace in which the key before the last rotation still opens; null: it does not.
              */
             previousExpiresAt?: string | null;
+            /** @description How much it may be used. */
+            limits: components["schemas"]["Limit"][];
         };
         /** @description A key as a client writes it. */
         ApiKeyInput: {
@@ -761,6 +763,8 @@ export interface components {
             expiresAt?: string | null;
             /** @description In place of `expiresAt`: from now. */
             expiresIn?: string | null;
+            /** @description How much it may be used, over all endpoints together. */
+            limits?: components["schemas"]["Limit"][];
         };
         /** @description Where a gateway API key may travel. */
         ApiKeySecurity: {
@@ -1268,6 +1272,42 @@ export interface components {
          * @enum {string}
          */
         KeyPlace: "header" | "query";
+        /** @description One rule. */
+        Limit: {
+            /** @description Unique in its list. What is counted belongs to name, metric and kind of window: another number keeps the count. */
+            name: components["schemas"]["Name"];
+            /** @description What is counted. */
+            metric: components["schemas"]["LimitMetric"];
+            /**
+             * Format: int64
+             * @description At most so much in a window, or at once. Of `cost`: nano-dollars, or dollars as a decimal string such as `"2.50"`.
+             */
+            limit: number;
+            window?: components["schemas"]["LimitWindow"] | null;
+            /** @description Paths of the vendor it counts, with `{param}` for a segment and a trailing `/*`; empty: all. */
+            resources?: string[];
+            /** @description Whether it refuses. */
+            mode?: components["schemas"]["LimitMode"];
+            /** @description Of `cost`: what becomes of a request whose price is not known. */
+            unpriced?: components["schemas"]["Unpriced"];
+            /**
+             * Format: int64
+             * @description Tokens of output to reserve for a request; what it came to is settled when it ends. 1024 by default.
+             */
+            outputEstimate?: number;
+        };
+        /**
+         * @description What is counted.
+         * @enum {string}
+         */
+        LimitMetric: "requests" | "inputTokens" | "outputTokens" | "totalTokens" | "cost" | "concurrentRequests";
+        /**
+         * @description Whether a rule refuses.
+         * @enum {string}
+         */
+        LimitMode: "enforce" | "shadow";
+        /** @example 1m */
+        LimitWindow: string;
         /** @description One page of a list. */
         List_ApiKey: {
             /** @description The rows. */
@@ -1309,6 +1349,8 @@ export interface components {
                  * @description End of the grace in which the key before the last rotation still opens; null: it does not.
                  */
                 previousExpiresAt?: string | null;
+                /** @description How much it may be used. */
+                limits: components["schemas"]["Limit"][];
             }[];
             /** @description For the page after this one; null: there is none. */
             nextCursor?: string | null;
@@ -1536,8 +1578,8 @@ export interface components {
                 accessControl?: components["schemas"]["AccessControl"];
                 /** @description Which models may be asked for, under which names. */
                 models?: components["schemas"]["Models"];
-                /** @description Not enforced yet. */
-                limits?: components["schemas"]["Reserved"];
+                /** @description How much it may be used. Read live: takes effect without a deployment. */
+                limits?: components["schemas"]["Limit"][];
                 /** @description Not enforced yet. */
                 policies?: components["schemas"]["Reserved"];
                 /** @description How often a request may be sent again. */
@@ -1600,8 +1642,8 @@ export interface components {
                 accessControl?: components["schemas"]["AccessControl"];
                 /** @description Which models may be asked for, under which names. */
                 models?: components["schemas"]["Models"];
-                /** @description Not enforced yet. */
-                limits?: components["schemas"]["Reserved"];
+                /** @description How much it may be used. Read live: takes effect without a deployment. */
+                limits?: components["schemas"]["Limit"][];
                 /** @description Not enforced yet. */
                 policies?: components["schemas"]["Reserved"];
                 /** @description How often a request may be sent again. */
@@ -1900,8 +1942,8 @@ export interface components {
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
-            /** @description Not enforced yet. */
-            limits?: components["schemas"]["Reserved"];
+            /** @description How much it may be used. Read live: takes effect without a deployment. */
+            limits?: components["schemas"]["Limit"][];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
             /** @description How often a request may be sent again. */
@@ -1942,8 +1984,8 @@ export interface components {
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
-            /** @description Not enforced yet. */
-            limits?: components["schemas"]["Reserved"];
+            /** @description How much it may be used. Read live: takes effect without a deployment. */
+            limits?: components["schemas"]["Limit"][];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
             /** @description How often a request may be sent again. */
@@ -2001,8 +2043,8 @@ export interface components {
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
-            /** @description Not enforced yet. */
-            limits?: components["schemas"]["Reserved"];
+            /** @description How much it may be used. Read live: takes effect without a deployment. */
+            limits?: components["schemas"]["Limit"][];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
             /** @description How often a request may be sent again. */
@@ -2045,8 +2087,8 @@ export interface components {
             accessControl?: components["schemas"]["AccessControl"];
             /** @description Which models may be asked for, under which names. */
             models?: components["schemas"]["Models"];
-            /** @description Not enforced yet. */
-            limits?: components["schemas"]["Reserved"];
+            /** @description How much it may be used. Read live: takes effect without a deployment. */
+            limits?: components["schemas"]["Limit"][];
             /** @description Not enforced yet. */
             policies?: components["schemas"]["Reserved"];
             /** @description How often a request may be sent again. */
@@ -2093,6 +2135,8 @@ export interface components {
              * @description End of the grace in which the key before the last rotation still opens; null: it does not.
              */
             previousExpiresAt?: string | null;
+            /** @description How much it may be used. */
+            limits: components["schemas"]["Limit"][];
         };
         /** @description A gateway token, this once. */
         MintedGatewayToken: {
@@ -2775,6 +2819,11 @@ export interface components {
              */
             expiresIn?: string | null;
         };
+        /**
+         * @description What becomes of a request whose price is not known.
+         * @enum {string}
+         */
+        Unpriced: "refuse" | "allow";
         /** @description Where requests go and what they carry. */
         Upstream_Credential: {
             /** @description Scheme, host, port and path prefix. Empty or absent when written: the template's default. */
