@@ -366,6 +366,8 @@ fn record() -> Record {
         unpriced: false,
         start: None,
         denial: None,
+        exceeded: None,
+        attempts: Vec::new(),
     }
 }
 
