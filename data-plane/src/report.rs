@@ -8,6 +8,7 @@ mod queue;
 #[cfg(test)]
 mod simulation;
 mod spool;
+mod spooled;
 mod starts;
 mod wire;
 
@@ -22,7 +23,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::usage::{UsageAck, UsageBatch, usage_ingest_client::UsageIngestClient};
+use bytes::Bytes;
+use proto::usage::UsageAck;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -31,10 +33,13 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use uuid::Uuid;
 
 use self::queue::{BATCH, Queue};
 use self::spool::{Bounds, Number, Spool, Unreadable};
+use self::spooled::Spooled;
 pub(crate) use self::starts::Books;
 use self::starts::Starts;
 use crate::{
@@ -42,6 +47,8 @@ use crate::{
     pipeline::account::{Entry, NotWritten, Record, Start},
 };
 
+/// The method of the service: called without its generated client, for batches go out as they were spooled.
+const REPORT: &str = "/lockgate.usage.v1.UsageIngest/Report";
 /// Batches on the wire that are not yet acknowledged.
 const WINDOW: usize = 8;
 /// An acknowledgement is a commit; one that takes this long is a broken stream.
@@ -385,15 +392,18 @@ impl Sender {
         settled.batches
     }
 
-    async fn open(&self) -> Result<(mpsc::Sender<UsageBatch>, Streaming<UsageAck>), SendError> {
+    async fn open(&self) -> Result<(mpsc::Sender<Bytes>, Streaming<UsageAck>), SendError> {
         let channel = self.link.connect().await?;
-        let mut client = UsageIngestClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
+        let mut client =
+            Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
         let (batches, outgoing) = mpsc::channel(WINDOW);
         let request = self.link.request(ReceiverStream::new(outgoing));
-        let answer = timeout(OPEN, client.report(request)).await.map_err(|_| SendError::Silent)?;
-        let acks = answer.map_err(|status| SendError::Ended(status.to_string()))?.into_inner();
+        let report = async {
+            client.ready().await.map_err(|error| SendError::Ended(error.to_string()))?;
+            let answer = client.streaming(request, PathAndQuery::from_static(REPORT), Spooled).await;
+            answer.map_err(|status| SendError::Ended(status.to_string()))
+        };
+        let acks = timeout(OPEN, report).await.map_err(|_| SendError::Silent)??.into_inner();
         Ok((batches, acks))
     }
 }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use http::Method;
+use prost::Message as _;
 use proto::usage::{UsageBatch, UsageRecord};
 use uuid::Uuid;
 
@@ -315,7 +316,7 @@ fn send(node: &mut Node) {
     if node.in_flight < WINDOW
         && let Some(Ok(batch)) = node.spool.get(node.in_flight)
     {
-        node.sent.push_back(batch);
+        node.sent.push_back(UsageBatch::decode(batch).expect("what was spooled is a batch"));
         node.in_flight += 1;
     }
 }

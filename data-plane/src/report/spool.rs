@@ -217,7 +217,7 @@ impl Spool {
     pub(crate) fn ids(&self) -> HashSet<Bytes> {
         let mut ids = HashSet::new();
         for index in 0..self.len() {
-            if let Some(Ok(batch)) = self.read(index) {
+            if let Some(Ok(Ok(batch))) = self.read(index).map(|read| read.map(UsageBatch::decode)) {
                 ids.extend(batch.records.into_iter().map(|record| record.id));
             }
         }
@@ -240,8 +240,9 @@ impl Spool {
         self.disk_used + self.memory_used
     }
 
-    /// The batch that many places after the oldest; `None` past the end. One that can no longer be read is given up.
-    pub(crate) fn get(&mut self, index: usize) -> Option<Result<UsageBatch, Unreadable>> {
+    /// The batch that many places after the oldest, encoded as it was spooled; `None` past the end. One that can no
+    /// longer be read is given up.
+    pub(crate) fn get(&mut self, index: usize) -> Option<Result<Bytes, Unreadable>> {
         let waiting = self.waiting.get(index)?;
         let (number, records) = (waiting.number, waiting.records);
         match self.read(index)? {
@@ -255,20 +256,24 @@ impl Spool {
         }
     }
 
-    fn read(&self, index: usize) -> Option<io::Result<UsageBatch>> {
-        let read = match &self.waiting.get(index)?.place {
+    fn read(&self, index: usize) -> Option<io::Result<Bytes>> {
+        Some(match &self.waiting.get(index)?.place {
             Place::Memory(encoded) => Ok(encoded.clone()),
             Place::Disk { segment, offset, length } => {
                 self.segments.get(segment).ok_or(io::ErrorKind::NotFound.into()).and_then(|segment| {
                     let mut file = File::open(&segment.path)?;
-                    file.seek(SeekFrom::Start(*offset))?;
-                    let mut bytes = vec![0; *length as usize];
-                    file.read_exact(&mut bytes)?;
-                    Ok(Bytes::from(bytes))
+                    file.seek(SeekFrom::Start(offset - FRAME_HEAD as u64))?;
+                    let mut frame = vec![0; FRAME_HEAD + *length as usize];
+                    file.read_exact(&mut frame)?;
+                    let mut frame = Bytes::from(frame);
+                    let head = frame.split_to(FRAME_HEAD);
+                    if head[4..] != crc32fast::hash(&frame).to_le_bytes() {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum is another"));
+                    }
+                    Ok(frame)
                 })
             }
-        };
-        Some(read.and_then(|bytes| UsageBatch::decode(bytes).map_err(io::Error::other)))
+        })
     }
 
     /// Forgets this batch and all before it. A number that does not wait changes nothing.

@@ -25,7 +25,7 @@ fn number(boot: Uuid, seq: u64) -> Number {
 fn waiting(spool: &mut Spool) -> Vec<(Uuid, u64, u32)> {
     (0..spool.len())
         .map(|index| {
-            let batch = spool.get(index).unwrap().unwrap();
+            let batch = UsageBatch::decode(spool.get(index).unwrap().unwrap()).unwrap();
             (Uuid::from_slice(&batch.boot).unwrap(), batch.seq, batch.records[0].status)
         })
         .collect()
