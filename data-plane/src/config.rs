@@ -1,6 +1,8 @@
 //! What a node is told at start: defaults < file < environment < flags. The commented default file is the reference.
 //! An unknown key is an error that names the nearest known one.
 
+pub mod telemetry;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,6 +16,7 @@ use figment::value::Value;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use self::telemetry::Telemetry;
 use crate::request_log::{Format, Output};
 
 /// The reference: every key with its default and its meaning.
@@ -46,6 +49,8 @@ pub struct Config {
     pub retries: Retries,
     /// What is written down of requests.
     pub usage: Usage,
+    /// Who else is told of requests.
+    pub telemetry: Telemetry,
     /// The log.
     pub log: Log,
 }
@@ -309,13 +314,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// A gateway token that cannot be printed.
+/// A secret text, like a gateway token, that cannot be printed.
 #[derive(Clone, Default, Deserialize)]
 #[serde(from = "String")]
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// The token's text.
+    /// Its text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -370,6 +375,7 @@ impl Config {
                 .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
             figment = figment.merge(Toml::string(&text));
         }
+        figment = figment.merge(telemetry::standard());
         let env = Env::prefixed("LOCKGATE_").filter(|key| key.as_str().contains("__")).split("__");
         figment = figment.merge(env);
         for (key, value) in flags {

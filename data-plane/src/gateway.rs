@@ -8,22 +8,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::follow::Status;
 use crate::limit::meters::Meters;
 use crate::limit::{Budget, KeyCounts};
 use crate::listener::Listener;
 use crate::listener::admin::{self, Surroundings};
 use crate::pipeline::Plane;
 use crate::pipeline::account::Sink;
-use crate::report::Reporter;
 use crate::request_log::{self, Writing};
 use crate::runtime::Runtime;
-use crate::telemetry::{Metrics, Spend, process};
+use crate::telemetry::{Metrics, process};
 use crate::tls::{self, Tls, TlsError};
 use crate::upstream::Upstreams;
 
@@ -135,8 +132,8 @@ impl Gateway {
     }
 
     /// Shows on the admin listener how the node's link and its reporting are doing. To be called once.
-    pub(crate) fn surroundings(&self, link: watch::Receiver<Status>, usage: Reporter, spend: Arc<Spend>) {
-        let _ = self.surroundings.set(Surroundings { link, usage, spend });
+    pub(crate) fn surroundings(&self, surroundings: Surroundings) {
+        let _ = self.surroundings.set(surroundings);
     }
 
     /// Stops accepting, lets what is open finish within the drain time, ends the rest, and joins every task.
@@ -193,6 +190,7 @@ pub(crate) fn plane(
         tls: None,
         limits,
         deadlines,
+        traced: !config.telemetry.endpoint.is_empty(),
         log: None,
         draining: AtomicBool::new(false),
         ending: AtomicBool::new(false),

@@ -9,13 +9,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::config::telemetry::TelemetryError;
 use crate::config::{Config, ConfigError, Unwritten};
 use crate::follow::{self, Follower, Status};
 use crate::gateway::{Bound, Gateway, GatewayError};
 use crate::link::{GatewayToken, Link, LinkError};
+use crate::listener::admin::Surroundings;
 use crate::pipeline::account::Sink;
 use crate::report::{self, Reporting, Watch};
 use crate::telemetry::Spend;
+use crate::telemetry::otlp::{self, Exporting};
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,9 @@ pub enum Error {
     /// Address or token of the link are not of their form.
     #[error("the link to the control plane cannot be prepared")]
     Link(#[from] LinkError),
+    /// The collector that is configured cannot be told.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// The gateway cannot listen.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -47,6 +53,7 @@ pub struct Handle {
     running: Gateway,
     follower: Follower,
     reporting: Reporting,
+    exporting: Option<Exporting>,
 }
 
 impl Handle {
@@ -57,10 +64,13 @@ impl Handle {
 
     /// Takes no more requests, lets open ones finish within the drain time, hands over their records, joins every task.
     pub async fn shutdown(self) {
-        let Self { gateway: _, admin: _, running, follower, reporting } = self;
+        let Self { gateway: _, admin: _, running, follower, reporting, exporting } = self;
         // The control plane is told at once; what is served stays until the last request has gone.
         tokio::join!(follower.shutdown(), running.shutdown());
         reporting.shutdown().await;
+        if let Some(exporting) = exporting {
+            exporting.shutdown().await;
+        }
     }
 }
 
@@ -83,6 +93,15 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
     let runtime = Arc::new(ArcSwapOption::empty());
     let spend = Arc::new(Spend::new(Arc::clone(&runtime)));
     let counting = Arc::clone(&spend);
+    let exporting = otlp::start(&config.telemetry, (&node, boot), Arc::clone(&runtime))?;
+    let (told, exporting) = exporting.unzip();
+    let telling = told.clone();
+    let watch = Watch::new(move |records| {
+        counting.count(records);
+        if let Some(telling) = &telling {
+            telling.see(records);
+        }
+    });
     let options = report::Options {
         link: link.clone(),
         node: node.clone(),
@@ -90,7 +109,7 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
         directory: directory.join("usage"),
         workers: config.gateway.workers().get(),
         strict: config.usage.unwritten == Unwritten::Refuse,
-        watch: Some(Watch::new(move |records| counting.count(records))),
+        watch: Some(watch),
     };
     let (reporter, reporting) = report::start(options).await;
     // Before the first connection is accepted: what this node served when it was stopped, it serves from the start.
@@ -102,12 +121,15 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
         Ok(running) => running,
         Err(error) => {
             reporting.shutdown().await;
+            if let Some(exporting) = exporting {
+                exporting.shutdown().await;
+            }
             return Err(error.into());
         }
     };
     let follower = restored.follow();
-    running.surroundings(follower.status(), usage, spend);
-    Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting })
+    running.surroundings(Surroundings { link: follower.status(), usage, spend, otlp: told });
+    Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting, exporting })
 }
 
 /// Runs a node until told to stop.

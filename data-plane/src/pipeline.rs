@@ -25,6 +25,7 @@ mod receive;
 mod relay;
 mod route;
 mod start;
+pub mod trace;
 mod tunnel;
 mod upload;
 mod whole;
@@ -72,6 +73,8 @@ pub(crate) struct Plane {
     pub(crate) deadlines: Deadlines,
     /// `None`: clients speak plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Somebody is told which traces requests belong to.
+    pub(crate) traced: bool,
     /// `None`: requests are not logged.
     pub(crate) log: Option<RequestLog>,
     /// The node takes no more requests.

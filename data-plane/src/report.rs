@@ -6,6 +6,8 @@
 
 mod queue;
 #[cfg(test)]
+pub(crate) use self::queue::tests::record as a_record;
+#[cfg(test)]
 mod simulation;
 mod spool;
 mod spooled;

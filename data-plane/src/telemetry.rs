@@ -2,6 +2,7 @@
 //! clients; nothing on the page is secret.
 
 pub(crate) mod meters;
+pub(crate) mod otlp;
 pub(crate) mod process;
 
 mod page;

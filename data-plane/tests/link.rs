@@ -367,6 +367,7 @@ fn record() -> Record {
         start: None,
         denial: None,
         exceeded: None,
+        trace: None,
         attempts: Vec::new(),
     }
 }

@@ -30,5 +30,6 @@ mod processes;
 mod restart;
 mod standing;
 mod streaming;
+mod telemetry;
 mod upstream_failures;
 mod usage;

@@ -3,6 +3,7 @@
 //! * [`Stack`]: a control plane and its nodes in this process, on either database, joined by the real TLS link.
 //! * [`Upstream`]: a scripted vendor, as strict as the real one, that keeps every request it saw.
 //! * [`Client`]: a developer's side that sends and shows plain HTTP/1.1, byte for byte.
+//! * [`collector::Collector`]: where a node's spans and metrics go.
 //! * [`Rest`]: an admin's side.
 //!
 //! Two rules hold in every test without being asked for: a gateway key never reaches a vendor ([`Upstream`] fails the
@@ -11,6 +12,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod client;
+pub mod collector;
 mod eventually;
 pub mod postgres;
 pub mod process;

@@ -249,12 +249,17 @@ impl Stack {
         Client::new(&address.to_string())
     }
 
+    /// The page of a node's metrics. The node must have been given an admin listener.
+    pub async fn metrics(&self, index: usize) -> String {
+        let node = self.nodes[index].handle.as_ref().expect("the node runs");
+        let admin = node.admin.expect("the test asks for metrics, so it sets `admin.listen`");
+        Client::new(&admin.to_string()).send(&Call::get("/metrics")).await.text()
+    }
+
     /// One line of a node's metrics, e.g. `lockgate_refusals_total{refusal="bad_host"}`. The node must have been given an
     /// admin listener.
     pub async fn metric(&self, index: usize, name: &str) -> u64 {
-        let node = self.nodes[index].handle.as_ref().expect("the node runs");
-        let admin = node.admin.expect("the test asks for metrics, so it sets `admin.listen`");
-        let text = Client::new(&admin.to_string()).send(&Call::get("/metrics")).await.text();
+        let text = self.metrics(index).await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no metric {name} in {text}"))
     }

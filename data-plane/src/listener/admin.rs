@@ -25,6 +25,7 @@ use crate::report::Reporter;
 use crate::request_log::RequestLog;
 use crate::runtime::Runtime;
 use crate::runtime::endpoint::Endpoint;
+use crate::telemetry::otlp::Otlp;
 use crate::telemetry::{Gauges, LinkGauges, Spend, UsageGauges};
 
 /// A scraper that is slower than this is gone.
@@ -38,6 +39,7 @@ pub(crate) struct Surroundings {
     pub(crate) link: watch::Receiver<Status>,
     pub(crate) usage: Reporter,
     pub(crate) spend: Arc<Spend>,
+    pub(crate) otlp: Option<Arc<Otlp>>,
 }
 
 /// Answers until told to stop.
@@ -99,7 +101,8 @@ fn answer(plane: &Plane, surroundings: Option<&Surroundings>, request: &Request<
         }
         "/metrics" => text(StatusCode::OK, {
             let spend = surroundings.map(|surroundings| &*surroundings.spend);
-            plane.metrics.render(&gauges(plane, surroundings), spend)
+            let otlp = surroundings.and_then(|surroundings| surroundings.otlp.as_deref());
+            plane.metrics.render(&gauges(plane, surroundings), spend, otlp)
         }),
         _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz or /metrics\n".to_owned()),
     }

@@ -22,6 +22,7 @@ use super::bill::{self, Bill};
 use super::denial::Denial;
 use super::estimate;
 pub use super::start::{Entry, NotWritten, Start};
+use super::trace::Trace;
 use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
@@ -107,6 +108,7 @@ pub(super) struct Account {
     /// What it took from the rules; `None`: none speaks of it.
     reservation: Option<Box<Reservation>>,
     exceeded: Option<Box<Exceeded>>,
+    trace: Option<Box<Trace>>,
 }
 
 impl Account {
@@ -119,6 +121,7 @@ impl Account {
         head: &Parts,
     ) -> Self {
         plane.metrics.in_flight.increase();
+        let trace = if plane.traced { Trace::of(&head.headers).map(Box::new) } else { None };
         Self {
             plane,
             worker,
@@ -153,6 +156,7 @@ impl Account {
             start: None,
             reservation: None,
             exceeded: None,
+            trace,
         }
     }
 
@@ -453,6 +457,7 @@ impl Account {
             start: self.start.take(),
             denial: self.denial.take(),
             exceeded: self.exceeded.take(),
+            trace: self.trace.take(),
             attempts: self.trail.told(self.first_byte.unwrap_or(duration)),
         })
     }

@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::thread;
@@ -100,7 +100,7 @@ pub(super) mod tests {
     use super::*;
     use crate::pipeline::account::Outcome;
 
-    pub(in crate::report) fn record(id: u128) -> Record {
+    pub(crate) fn record(id: u128) -> Record {
         Record {
             id: Uuid::from_u128(id),
             started_at_us: 1,
@@ -140,6 +140,7 @@ pub(super) mod tests {
             start: None,
             denial: None,
             exceeded: None,
+            trace: None,
             attempts: Vec::new(),
         }
     }

@@ -49,6 +49,7 @@ pub(super) fn usage_record(record: Record) -> UsageRecord {
         start: _,
         denial,
         exceeded,
+        trace: _,
         attempts,
     } = record;
     // One allocation for all ids.

@@ -39,6 +39,11 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// An API key's id as the REST API tells it.
+pub(crate) fn of_key(id: Uuid) -> String {
+    proto::id::encode("key", id)
+}
+
 /// `req_` and 26 characters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text([u8; 30]);

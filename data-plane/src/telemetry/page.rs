@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::Metrics;
 use super::meters::{Attempted, EndpointFigures};
+use super::otlp::Otlp;
 use super::process::Process;
 use super::spend::Spend;
 use super::text::Text;
@@ -64,7 +65,7 @@ pub(crate) struct UsageGauges {
 
 impl Metrics {
     /// Prometheus's text format.
-    pub(crate) fn render(&self, gauges: &Gauges, spend: Option<&Spend>) -> String {
+    pub(crate) fn render(&self, gauges: &Gauges, spend: Option<&Spend>, otlp: Option<&Otlp>) -> String {
         let mut text = Text::default();
         self.endpoints(&mut text);
         self.upstreams(&mut text, gauges);
@@ -78,6 +79,9 @@ impl Metrics {
         }
         if let Some(spend) = spend {
             spend.render(&mut text);
+        }
+        if let Some(otlp) = otlp {
+            otlp.render(&mut text);
         }
         self.process(&mut text);
         text.0

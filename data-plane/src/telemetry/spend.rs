@@ -150,7 +150,11 @@ impl Inner {
 
 fn first_token_us(record: &Record) -> Option<u64> {
     // Without a stream the whole answer is its first token.
-    if record.streamed { None } else { record.upstream_status.filter(|status| *status < 300).and(record.first_byte_us) }
+    if record.streamed {
+        record.first_token_us
+    } else {
+        record.upstream_status.filter(|status| *status < 300).and(record.first_byte_us)
+    }
 }
 
 fn dollars(nanos: u64) -> String {

@@ -10,6 +10,7 @@ use crate::limit::reservation::Exceeded;
 use crate::pipeline::attempts::Ending;
 use crate::pipeline::denial::Denial;
 use crate::pipeline::start::Entry;
+use crate::pipeline::trace::Trace;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,6 +136,8 @@ pub struct Record {
     pub denial: Option<Box<Denial>>,
     /// Which limit refused it; `None`: none did.
     pub exceeded: Option<Box<Exceeded>>,
+    /// The caller's trace; `None`: it names none, or nobody asks.
+    pub trace: Option<Box<Trace>>,
     /// All of them in order, if there was more than one.
     pub attempts: Vec<Attempt>,
 }
