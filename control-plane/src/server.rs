@@ -25,7 +25,7 @@ use crate::password::Passwords;
 use crate::sensitive::Sensitive;
 use crate::store::audit::{self, Verified};
 use crate::store::master_key::{self, Source, UnlockError};
-use crate::store::{Location, OpenError, Store, microseconds, now, period, price, template, throttle, wake};
+use crate::store::{Location, OpenError, Store, microseconds, now, period, price, template, throttle, unlogged, wake};
 
 mod first_start;
 mod local_admin;
@@ -294,6 +294,9 @@ async fn retain(store: Store, retention: Retention, stop: CancellationToken) {
                 }
                 Err(error) => tracing::warn!(?error, "periods of usage that are over could not be dropped"),
             }
+        }
+        if let Err(error) = unlogged::drop_before(&store, retention.cut_us(Kept::Hours, microseconds(now()))).await {
+            tracing::warn!(?error, "what was left out of the request log could not be forgotten");
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -27,6 +27,7 @@ pub mod secret;
 pub mod session;
 pub mod template;
 pub mod throttle;
+pub mod unlogged;
 pub mod usage;
 pub mod usage_sum;
 pub mod wake;

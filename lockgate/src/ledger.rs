@@ -62,6 +62,9 @@ fn told(audit: &Value) -> String {
         let _ = writeln!(text, "{verdict}{}: {} of {}", word(&sum["name"]), sum["counted"], sum["expected"]);
     }
     let _ = writeln!(text, "unsettled requests, whose node died: {}", audit["unsettled"]);
+    if let Some(unlogged) = audit["unlogged"].as_i64().filter(|unlogged| *unlogged > 0) {
+        let _ = writeln!(text, "requests that are counted and not in the log: {unlogged}");
+    }
     let verdict = if audit["balanced"] == Value::Bool(true) { "usage balances" } else { "usage does NOT balance" };
     let _ = writeln!(text, "{verdict}");
     text

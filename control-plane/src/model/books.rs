@@ -110,6 +110,8 @@ pub struct UsageAudit {
     pub sums: Vec<SumAudit>,
     /// Requests within that time of which nobody knows how they ended: their node died.
     pub unsettled: i64,
+    /// Requests within that time that are in the sums and not in the log: beyond `log_per_second`, or too late for it.
+    pub unlogged: i64,
     /// Nothing drifts and nothing is missing.
     pub balanced: bool,
 }

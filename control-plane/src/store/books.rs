@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::types::Uuid;
+use sqlx::{AssertSqlSafe, types::Uuid};
 use time::OffsetDateTime;
 
-use super::{Transaction, engine::run};
+use super::{Transaction, engine::run, period};
 use crate::model::{
     books::{Books, BootAudit, SumAudit, UsageAudit},
     error::{Error, Internal},
-    usage::Batch,
+    usage::{Batch, Kept},
 };
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -74,10 +74,27 @@ struct Totals {
     hour_requests: i64,
     hour_input: i64,
     hour_output: i64,
+    /// Of the time that the log has.
+    logged_requests: i64,
+    logged_input: i64,
+    logged_output: i64,
     records: i64,
     input: i64,
     output: i64,
+    unlogged: i64,
+    unlogged_input: i64,
+    unlogged_output: i64,
     unsettled: i64,
+}
+
+/// Since when there is everything that two kinds of rows are compared by; at most the end of the time.
+async fn both(transaction: &mut Transaction, kinds: [Kept; 2], from_us: i64, to_us: i64) -> Result<i64, Error> {
+    let mut since = from_us;
+    for kind in kinds {
+        // Nothing of the kind is kept: there is nothing to compare.
+        since = since.max(period::since(transaction, kind).await?.unwrap_or(to_us));
+    }
+    Ok((since + (-since).rem_euclid(HOUR_US)).min(to_us))
 }
 
 /// Compares everything, over whole hours.
@@ -122,15 +139,15 @@ pub async fn audit(
         ("requests by minute, against the hours", totals.minute_requests, totals.hour_requests),
         ("input tokens by minute, against the hours", totals.minute_input, totals.hour_input),
         ("output tokens by minute, against the hours", totals.minute_output, totals.hour_output),
-        ("requests by hour, against the records", totals.hour_requests, totals.records),
-        ("input tokens by hour, against the records", totals.hour_input, totals.input),
-        ("output tokens by hour, against the records", totals.hour_output, totals.output),
+        ("requests by hour, against the records", totals.logged_requests, totals.records + totals.unlogged),
+        ("input tokens by hour, against the records", totals.logged_input, totals.input + totals.unlogged_input),
+        ("output tokens by hour, against the records", totals.logged_output, totals.output + totals.unlogged_output),
     ]
     .map(|(name, counted, expected)| SumAudit { name: name.to_owned(), counted, expected })
     .into();
     let balanced = boots.iter().all(|boot| boot.wrong.is_empty()) && sums.iter().all(|sum| sum.counted == sum.expected);
     let (from, to) = (time_of(from_us)?, time_of(to_us)?);
-    Ok(UsageAudit { from, to, boots, sums, unsettled: totals.unsettled, balanced })
+    Ok(UsageAudit { from, to, boots, sums, unsettled: totals.unsettled, unlogged: totals.unlogged, balanced })
 }
 
 /// In one statement, which sees one moment: batches are counted meanwhile.
@@ -140,24 +157,36 @@ async fn totals(
     from_us: i64,
     to_us: i64,
 ) -> Result<Totals, Error> {
-    Ok(run!(transaction, connection => sqlx::query_as(
-            "SELECT * FROM (SELECT \
-             CAST(COALESCE(SUM(CASE WHEN grain = 'minute' THEN requests END), 0) AS BIGINT) AS minute_requests, \
-             CAST(COALESCE(SUM(CASE WHEN grain = 'minute' THEN input_tokens END), 0) AS BIGINT) AS minute_input, \
-             CAST(COALESCE(SUM(CASE WHEN grain = 'minute' THEN output_tokens END), 0) AS BIGINT) AS minute_output, \
-             CAST(COALESCE(SUM(CASE WHEN grain = 'hour' THEN requests END), 0) AS BIGINT) AS hour_requests, \
-             CAST(COALESCE(SUM(CASE WHEN grain = 'hour' THEN input_tokens END), 0) AS BIGINT) AS hour_input, \
-             CAST(COALESCE(SUM(CASE WHEN grain = 'hour' THEN output_tokens END), 0) AS BIGINT) AS hour_output \
-             FROM usage_rollup WHERE organization_id = $1 AND grain IN ('minute', 'hour') AND start_us >= $2 \
-             AND start_us < $3) AS sums, \
-             (SELECT COUNT(*) AS records, CAST(COALESCE(SUM(input_tokens), 0) AS BIGINT) AS input, \
-             CAST(COALESCE(SUM(output_tokens), 0) AS BIGINT) AS output, \
-             CAST(COALESCE(SUM(CASE WHEN unsettled THEN 1 ELSE 0 END), 0) AS BIGINT) AS unsettled \
-             FROM usage_record WHERE organization_id = $1 AND id >= $4 AND id < $5 AND started_at_us >= $2 \
-             AND started_at_us < $3) AS made",
-        )
+    // What is over is dropped, of one kind sooner than of another: only what both have is compared.
+    let summed_us = both(transaction, [Kept::Minutes, Kept::Hours], from_us, to_us).await?;
+    let logged_us = both(transaction, [Kept::Requests, Kept::Hours], from_us, to_us).await?;
+    let sum = |column: &str, grain: &str, since: &str, name: &str| {
+        let of = format!("CASE WHEN grain = '{grain}' AND start_us >= {since} THEN {column} END");
+        format!("CAST(COALESCE(SUM({of}), 0) AS BIGINT) AS {name}")
+    };
+    let columns = [("requests", "requests"), ("input_tokens", "input"), ("output_tokens", "output")];
+    let sums =
+        [("minute", "minute", "$6"), ("hour", "hour", "$6"), ("logged", "hour", "$7")].map(|(name, grain, since)| {
+            columns.map(|(column, short)| sum(column, grain, since, &format!("{name}_{short}"))).join(", ")
+        });
+    let sql = format!(
+        "SELECT * FROM (SELECT {} FROM usage_rollup WHERE organization_id = $1 AND grain IN ('minute', 'hour') \
+         AND start_us >= $2 AND start_us < $3) AS sums, \
+         (SELECT COUNT(*) AS records, CAST(COALESCE(SUM(input_tokens), 0) AS BIGINT) AS input, \
+         CAST(COALESCE(SUM(output_tokens), 0) AS BIGINT) AS output \
+         FROM usage_record WHERE organization_id = $1 AND id >= $4 AND id < $5 AND started_at_us >= $7 \
+         AND started_at_us < $3) AS made, \
+         (SELECT CAST(COALESCE(SUM(requests), 0) AS BIGINT) AS unlogged, \
+         CAST(COALESCE(SUM(input_tokens), 0) AS BIGINT) AS unlogged_input, \
+         CAST(COALESCE(SUM(output_tokens), 0) AS BIGINT) AS unlogged_output \
+         FROM usage_unlogged WHERE organization_id = $1 AND start_us >= $7 AND start_us < $3) AS apart, \
+         (SELECT COUNT(*) AS unsettled FROM usage_record WHERE organization_id = $1 AND id >= $4 AND id < $5 \
+         AND started_at_us >= $2 AND started_at_us < $3 AND unsettled) AS open",
+        sums.join(", ")
+    );
+    Ok(run!(transaction, connection => sqlx::query_as(AssertSqlSafe(sql))
         .bind(organization_id).bind(from_us).bind(to_us).bind(id_at(from_us - SLACK_US)).bind(id_at(to_us + SLACK_US))
-        .fetch_one(connection).await)?)
+        .bind(summed_us).bind(logged_us).fetch_one(connection).await)?)
 }
 
 /// The smallest id of that time.

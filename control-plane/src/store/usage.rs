@@ -9,6 +9,7 @@ use sqlx::{
 use time::OffsetDateTime;
 
 use super::period::{self, Period};
+use super::unlogged::Unlogged;
 use super::{Store, Transaction, books, engine::run, microseconds, now};
 use crate::model::{
     error::Error,
@@ -59,13 +60,16 @@ impl Keep {
 pub async fn ingest(store: &Store, batch: &Batch, keep: &Keep) -> Result<Ingested, Error> {
     let mut logs: BTreeMap<Period, Vec<&Record>> = BTreeMap::new();
     let mut counted: Vec<&Record> = Vec::new();
-    let (mut sums, mut over) = (BTreeMap::new(), 0_usize);
+    let (mut sums, mut over, mut unlogged) = (BTreeMap::new(), 0_usize, Unlogged::default());
     for (index, record) in batch.records.iter().enumerate() {
         // Evenly over the batch, where not all may be logged.
         let share = |index: usize| index * keep.logged.min(batch.records.len()) / batch.records.len();
-        match keep.period(Kept::Requests, record).filter(|_| share(index) < share(index + 1)) {
-            Some(period) => logs.entry(period).or_default().push(record),
-            None => counted.push(record),
+        let logged = share(index) < share(index + 1);
+        if let Some(period) = keep.period(Kept::Requests, record).filter(|_| logged) {
+            logs.entry(period).or_default().push(record);
+        } else {
+            unlogged.add(keep.at(record), record);
+            counted.push(record);
         }
         over += usize::from(keep.period(Kept::Days, record).is_none());
     }
@@ -99,6 +103,7 @@ pub async fn ingest(store: &Store, batch: &Batch, keep: &Keep) -> Result<Ingeste
     }
     note_last_use(&mut transaction, batch).await?;
     books::note(&mut transaction, batch, missing, known).await?;
+    unlogged.store(&mut transaction, batch.organization_id).await?;
     transaction.commit().await?;
     Ok(Ingested::New { missing })
 }

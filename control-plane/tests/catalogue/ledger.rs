@@ -1,6 +1,7 @@
 //! The ledger: cost, what is unpriced, late and early records, sums over any time, what is over.
 
 use control_plane::model::usage::{Batch, Kept, Outcome, Record, Retention};
+use control_plane::store::engine::Engine;
 use control_plane::store::usage::{Ingested, Keep, ingest};
 use control_plane::store::{Store, microseconds, now, period};
 use serde_json::json;
@@ -63,6 +64,13 @@ async fn batch(store: &Store, seq: i64, records: Vec<Record>) -> Batch {
     let gateway_id = default_gateway(store).await;
     let (organization_id, node) = (store.first_organization(), "node".to_owned());
     Batch { organization_id, gateway_id, node, boot: Uuid::from_u128(9), seq, records, unreadable: 0, books: None }
+}
+
+async fn execute(store: &Store, sql: &'static str) {
+    match store.engine() {
+        Engine::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(|_| ()).unwrap(),
+        Engine::Sqlite { pool, .. } => sqlx::query(sql).execute(pool).await.map(|_| ()).unwrap(),
+    }
 }
 
 on_both_engines! {
@@ -139,5 +147,52 @@ on_both_engines! {
         assert_eq!(ingest(&store, &batch, &keep(Retention::default(), 10)).await.unwrap(), Ingested::Before);
         assert_eq!(admin.get("/usage").await.expect(200).body["totals"]["costNanos"], 200);
         assert_eq!(admin.get("/requests?limit=500").await.expect(200).body["data"].as_array().unwrap().len(), 10);
+        let audit = admin.get("/usage/audit").await.expect(200).body;
+        assert_eq!((&audit["balanced"], &audit["unlogged"]), (&json!(true), &json!(190)), "{audit:#}");
+    }
+
+    async fn an_audit_balances_over_what_was_dropped_and_what_came_late(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        let at = microseconds(now());
+        let records = vec![record(at, "new", None), record(at - 5 * DAY_US, "old", None)];
+        ingest(&store, &batch(&store, 1, records).await, &keep(Retention::default(), 2)).await.unwrap();
+        let late = Retention { requests: 3, ..Retention::default() };
+        ingest(&store, &batch(&store, 2, vec![record(at - 5 * DAY_US, "late", None)]).await, &keep(late, 1)).await.unwrap();
+        let from = (now() - time::Duration::days(8)).format(&time::format_description::well_known::Rfc3339).unwrap();
+        let audit = async || admin.get(&format!("/usage/audit?from={from}")).await.expect(200).body;
+        let before = audit().await;
+        assert_eq!((&before["balanced"], &before["unlogged"]), (&json!(true), &json!(1)), "{before:#}");
+        assert_eq!(before["sums"][3]["counted"], 3, "{before:#}");
+        for (kept, counted) in [(Kept::Requests, 3), (Kept::Minutes, 1)] {
+            assert_eq!(period::drop_before(&store, kept, at - 3 * DAY_US).await.unwrap(), 1, "{kept:?}");
+            let after = audit().await;
+            assert_eq!((&after["balanced"], &after["sums"][0]["counted"]), (&json!(true), &json!(counted)), "{after:#}");
+            assert_eq!(after["sums"][3]["counted"], 1, "{after:#}");
+        }
+    }
+
+    async fn a_sum_that_was_tampered_with_is_found(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        let records = (0..3).map(|_| record(microseconds(now()), "m", Some(7))).collect();
+        ingest(&store, &batch(&store, 1, records).await, &keep(Retention::default(), 3)).await.unwrap();
+        let audit = async || admin.get("/usage/audit").await.expect(200).body;
+        assert_eq!(audit().await["balanced"], json!(true));
+        let faults = [
+            ("UPDATE usage_rollup SET requests = requests + 1 WHERE grain = 'hour'", [0, 3]),
+            ("UPDATE usage_rollup SET requests = requests - 1 WHERE grain = 'hour'", [9, 9]),
+            ("UPDATE usage_rollup SET input_tokens = input_tokens - 1 WHERE grain = 'minute'", [1, 1]),
+            ("UPDATE usage_rollup SET input_tokens = input_tokens + 1 WHERE grain = 'minute'", [9, 9]),
+            ("UPDATE usage_record SET output_tokens = 4", [5, 5]),
+        ];
+        for (fault, found) in faults {
+            execute(&store, fault).await;
+            let audit = audit().await;
+            let sums = audit["sums"].as_array().unwrap().iter().enumerate();
+            let wrong: Vec<usize> =
+                sums.filter(|(_, sum)| sum["counted"] != sum["expected"]).map(|(index, _)| index).collect();
+            let expected: Vec<usize> = found.into_iter().filter(|index| *index < 6).collect();
+            assert!(expected.iter().all(|index| wrong.contains(index)), "{fault}: {audit:#}");
+            assert_eq!(audit["balanced"], json!(expected.is_empty()), "{fault}: {audit:#}");
+        }
     }
 }

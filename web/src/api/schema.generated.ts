@@ -2892,6 +2892,11 @@ export interface components {
              * @description Requests within that time of which nobody knows how they ended: their node died.
              */
             unsettled: number;
+            /**
+             * Format: int64
+             * @description Requests within that time that are in the sums and not in the log: beyond `log_per_second`, or too late for it.
+             */
+            unlogged: number;
             /** @description Nothing drifts and nothing is missing. */
             balanced: boolean;
         };
