@@ -155,3 +155,62 @@ async fn a_stored_answer_that_is_read_again_counts_no_tokens_again() {
     assert_eq!((&row["servedModel"], &row["inputTokens"]), (&json!(Vendor::OpenAi.served_model()), &Value::Null));
     stack.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_vendor_that_lies_about_usage_leaves_a_record_without_the_lie() {
+    let stack = Stack::sqlite().await;
+    let (upstream, provider, key) = a_provider(&stack, Vendor::OpenAi, json!({})).await;
+    let usages = [
+        (json!({"prompt_tokens": -5, "completion_tokens": 7}), (json!(null), json!(7))),
+        (json!({"prompt_tokens": 1e300, "completion_tokens": u64::MAX}), (json!(null), json!(null))),
+        (json!({"prompt_tokens": "12", "completion_tokens": [7]}), (json!(null), json!(null))),
+        (json!({"completion_tokens": 7}), (json!(null), json!(7))),
+        (json!("none"), (json!(null), json!(null))),
+        (json!(null), (json!(null), json!(null))),
+    ];
+    for (number, (usage, (input, output))) in usages.iter().enumerate() {
+        let mut answer = Vendor::OpenAi.chat_answer();
+        answer["usage"] = usage.clone();
+        upstream.next(Answer::json(200, &answer));
+        let reply = stack.send(&provider.chat(false).key(&key.secret)).await;
+        assert_eq!(reply.json(), answer, "what the vendor says is passed on as it is");
+        let row = &stack.usage_rows(number + 1).await[0];
+        assert_eq!((&row["inputTokens"], &row["outputTokens"]), (input, output), "{usage}: {row:#}");
+        assert_eq!(row["outcome"], "answered", "{usage}: {row:#}");
+    }
+    let audit = stack.rest().get("/usage/audit").await.expect(200);
+    assert_eq!(audit["balanced"], json!(true), "{audit:#}");
+    stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn half_an_event_and_bytes_that_are_no_text_pass_and_leave_one_record_each() {
+    let stack = Stack::sqlite().await;
+    let (upstream, provider, key) = a_provider(&stack, Vendor::OpenAi, json!({})).await;
+    let event = |text: &[u8]| {
+        let (before, after) = (br#"data: {"model":"m","choices":[{"delta":{"content":""#, b"\"}}]}\n\n");
+        [before, text, after].concat()
+    };
+    let usage = br#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    // A letter cut between two pieces, and bytes that are in no letter.
+    let odd = event(b"\xe2\x82\xac\xff\xfe");
+    let cut = odd.iter().position(|byte| *byte == 0x82).unwrap();
+    for (end, counts) in [(&b"\n\ndata: [DONE]\n\n"[..], (json!(3), json!(4))), (b"", (json!(null), json!(null)))] {
+        let before = stack.rest().get("/requests").await.expect(200)["data"].as_array().unwrap().len();
+        let said = if end.is_empty() { &usage[..usage.len() - 3] } else { &usage[..] };
+        let last = [said, end].concat();
+        let pieces = [odd[..cut].to_vec(), odd[cut..].to_vec(), last];
+        let stream = pieces.iter().fold(Answer::stream(), |stream, piece| stream.piece(piece.clone()));
+        upstream.next(stream);
+        // The client asks for usage by itself, so that every byte is its own to see.
+        let mut body = Vendor::OpenAi.chat_body(true);
+        body["stream_options"] = json!({"include_usage": true});
+        let call = provider.call("POST", "/v1/chat/completions").json(&body).key(&key.secret);
+        let reply = stack.send(&call).await;
+        assert_eq!(reply.body.as_ref(), pieces.concat(), "byte for byte");
+        let row = &stack.usage_rows(before + 1).await[0];
+        assert_eq!((&row["inputTokens"], &row["outputTokens"]), (&counts.0, &counts.1), "{row:#}");
+        assert_eq!((&row["outcome"], &row["servedModel"]), (&json!("answered"), &json!("m")), "{row:#}");
+    }
+    stack.shutdown().await;
+}

@@ -198,6 +198,41 @@ async fn rows_wait_on_the_nodes_disk_while_the_control_plane_is_away() {
 }
 
 #[tokio::test]
+async fn a_disk_that_takes_nothing_loses_no_record_or_stops_the_request() {
+    let mut stack = Stack::without_nodes(None, Vec::new()).await;
+    for (index, unwritten) in ["serve", "refuse"].into_iter().enumerate() {
+        let name = format!("node-{index}");
+        // Where the spool would be there is something else: every write to it fails, as on a full disk.
+        std::fs::create_dir(stack.folder().join(&name)).unwrap();
+        std::fs::write(stack.folder().join(&name).join("usage"), "").unwrap();
+        stack.add_node(&name, &[("usage.unwritten", unwritten), ("admin.listen", "127.0.0.1:0")]).await;
+    }
+    let upstream = Upstream::start(Vendor::OpenAi).await;
+    let (provider, key) = a_provider(&stack, "openai", &upstream, json!({})).await;
+    stack.stop_control_plane().await;
+    let chat = provider.chat(false).key(&key.secret);
+    for _ in 0..3 {
+        assert_eq!(stack.client_of(0).send(&chat).await.status(), 200, "it is served and counted");
+        let refused = stack.client_of(1).send(&chat).await;
+        assert_eq!(refused.status(), 503, "{}", refused.text());
+        assert!(refused.text().contains("not_recordable"), "{}", refused.text());
+    }
+    assert_eq!(upstream.seen().len(), 3, "nothing is sent that could be forgotten");
+    assert_eq!(stack.metric(0, "lockgate_usage_unwritten_total").await, 3);
+    stack.start_control_plane().await;
+    let rows = stack.usage_rows(6).await;
+    assert_eq!(rows.iter().filter(|row| row["outcome"] == "answered").count(), 3, "{rows:#?}");
+    assert_eq!(rows.iter().filter(|row| row["refusal"] == "not_recordable").count(), 3, "{rows:#?}");
+    for index in 0..2 {
+        assert_eq!(stack.metric(index, "lockgate_usage_records_lost_total").await, 0);
+        assert_eq!(stack.metric(index, "lockgate_usage_drift").await, 0);
+    }
+    let audit = stack.rest().get("/usage/audit").await.expect(200);
+    assert_eq!(audit["balanced"], json!(true), "{audit:#}");
+    stack.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_keys_last_use_is_told() {
     let stack = Stack::sqlite().await;
     let upstream = Upstream::start(Vendor::OpenAi).await;
