@@ -1,7 +1,7 @@
 # Lockgate's commands. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run console test fuzz simulate check bench
+.PHONY: help run console test fuzz simulate check bench bench-facts bench-ledger
 
 # Arguments for the program behind a target: make run ARGS="--api-listen 127.0.0.1:9090"
 ARGS ?=
@@ -42,6 +42,12 @@ check: ## Check format, lints, documentation and dependencies, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
 	cargo deny --log-level error check bans licenses sources
+
+bench-facts: ## Measure what it costs to read usage from answers
+	cargo bench --locked -p data-plane --bench facts $(ARGS)
+
+bench-ledger: ## Fill a Postgres through the real ingest and measure it: make bench-ledger ARGS="--records 10000000"
+	cargo run --locked --release -p tests --bin ledger -- $(ARGS)
 
 bench: ## Measure CPU, latency and memory of the data plane against a bare pass-through and nginx
 	cargo build --locked --release -p lockgate
