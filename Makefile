@@ -46,6 +46,8 @@ check: ## Check format, lints, documentation and dependencies, warnings denied
 bench-facts: ## Measure what it costs to read usage from answers
 	cargo bench --locked -p data-plane --bench facts $(ARGS)
 
+# As a server that is used: the tests' Postgres has no autovacuum, hence no statistics, and little memory.
+bench-ledger: export LOCKGATE_POSTGRES_OPTIONS ?= -c autovacuum=on -c shared_buffers=1GB
 bench-ledger: ## Fill a Postgres through the real ingest and measure it: make bench-ledger ARGS="--records 10000000"
 	cargo run --locked --release -p tests --bin ledger -- $(ARGS)
 

@@ -11,7 +11,8 @@
 #                                 cluster as soon as nextest is gone, however nextest ended
 #
 # The server refuses to run as root, so root starts it as the user `postgres`. LOCKGATE_POSTGRES_BIN names the folder of the
-# server's programs where the usual places do not have it.
+# server's programs where the usual places do not have it,
+# LOCKGATE_POSTGRES_OPTIONS further options of the server (`-c name=value`).
 set -euo pipefail
 
 find_programs() {
@@ -55,7 +56,7 @@ start() {
 serve() {
     as_server "$programs/pg_ctl" -D "$1/data" -w -t 30 -l "$1/data/server.log" start >/dev/null 2>&1 -o \
         "-p $2 -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c full_page_writes=off \
-         -c max_connections=400 -c shared_buffers=64MB -c autovacuum=off"
+         -c max_connections=400 -c shared_buffers=64MB -c autovacuum=off ${LOCKGATE_POSTGRES_OPTIONS:-}"
 }
 
 pause() {
