@@ -214,3 +214,39 @@ async fn half_an_event_and_bytes_that_are_no_text_pass_and_leave_one_record_each
     }
     stack.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_cost_is_the_price_of_its_day_from_the_node_to_the_sum() {
+    let mut stack = Stack::without_nodes(None, Vec::new()).await;
+    stack.add_node("node-1", &[("admin.listen", "127.0.0.1:0")]).await;
+    let (upstream, provider, key) = a_provider(&stack, Vendor::OpenAi, json!({})).await;
+    let mut answer = Vendor::OpenAi.chat_answer();
+    let cached = json!({"cached_tokens": 400});
+    answer["usage"] = json!({"prompt_tokens": 1000, "completion_tokens": 100, "prompt_tokens_details": cached});
+    let ask = async |answer: &Value, model: &str| {
+        upstream.next(Answer::json(200, answer));
+        let mut body = Vendor::OpenAi.chat_body(false);
+        body["model"] = json!(model);
+        let call = provider.call("POST", "/v1/chat/completions").json(&body).key(&key.secret);
+        assert_eq!(stack.send(&call).await.status(), 200);
+    };
+    ask(&answer, Vendor::OpenAi.model()).await;
+    let row = &stack.usage_rows(1).await[0];
+    // 600 at 2.50, 400 at 1.25 and 100 at 10 dollars a million.
+    assert_eq!((&row["costNanos"], &row["cost"]), (&json!(3_000_000), &json!("0.003")), "{row:#}");
+    assert_eq!(row["unpriced"], json!(false), "{row:#}");
+    let version = row["priceVersion"].as_str().unwrap();
+    assert!(version.starts_with("openai@"), "{row:#}");
+    // Nobody knows what this one costs, and that is not nothing.
+    answer["model"] = json!("unheard-of");
+    ask(&answer, "unheard-of").await;
+    let row = &stack.usage_rows(2).await[0];
+    assert_eq!((&row["costNanos"], &row["unpriced"]), (&Value::Null, &json!(true)), "{row:#}");
+    let usage = stack.rest().get("/usage?groupBy=model").await.expect(200);
+    assert_eq!(usage["totals"]["costNanos"], 3_000_000, "{usage:#}");
+    assert_eq!(usage["totals"]["unpricedRequests"], 1, "{usage:#}");
+    let page = stack.metrics(0).await;
+    let cost = page.lines().find(|line| line.starts_with("lockgate_cost_dollars_total{") && line.contains("gpt-4o"));
+    assert!(cost.is_some_and(|line| line.ends_with(" 0.003000000")), "{page}");
+    stack.shutdown().await;
+}
