@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod aws;
+pub mod demand;
 pub mod facts;
 pub mod naming;
 pub mod pointer;

@@ -30,15 +30,24 @@ pub struct Limit {
     /// Paths of the vendor it counts, with `{param}` for a segment and a trailing `/*`; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
+    /// Models it counts, asked for or sent: exact, or a beginning that ends in `*`; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
     /// Whether it refuses.
     #[serde(default)]
     pub mode: LimitMode,
     /// Of `cost`: what becomes of a request whose price is not known.
     #[serde(default)]
     pub unpriced: Unpriced,
-    /// Tokens of output to reserve for a request; what it came to is settled when it ends. 1024 by default.
+    /// Tokens of output to reserve for a request that does not bound them itself; what it came to is settled when it
+    /// ends. 1024 by default.
     #[serde(default = "Limit::output_estimate")]
     pub output_estimate: u64,
+    /// Of `cost`, `outputTokens` and `totalTokens`: a request that does not say how much it may put out at most, or whose
+    /// input cannot be bounded, is refused. What is reserved is then the most that it can come to, so the limit is never
+    /// exceeded.
+    #[serde(default)]
+    pub require_output_bound: bool,
 }
 
 /// What is counted.
@@ -57,6 +66,15 @@ pub enum LimitMetric {
     Cost,
     /// Requests in flight.
     ConcurrentRequests,
+}
+
+impl LimitMetric {
+    const fn counts_output(self) -> bool {
+        match self {
+            Self::Cost | Self::OutputTokens | Self::TotalTokens => true,
+            Self::Requests | Self::InputTokens | Self::ConcurrentRequests => false,
+        }
+    }
 }
 
 /// Whether a rule refuses.
@@ -165,7 +183,18 @@ pub fn check(limits: &[Limit], violations: &mut Vec<Violation>) {
         violations.push(Violation::invalid("/limits", format!("must be at most {MOST}")));
     }
     for (index, limit) in limits.iter().enumerate() {
-        let Limit { name, metric, limit: most, window, resources, mode: _, unpriced: _, output_estimate } = limit;
+        let Limit {
+            name,
+            metric,
+            limit: most,
+            window,
+            resources,
+            models,
+            mode: _,
+            unpriced: _,
+            output_estimate,
+            require_output_bound,
+        } = limit;
         let mut wrong = |member: &str, message: String| {
             violations.push(Violation::invalid(format!("/limits/{index}/{member}"), message));
         };
@@ -194,7 +223,25 @@ pub fn check(limits: &[Limit], violations: &mut Vec<Violation>) {
         if resources.len() > 64 {
             wrong("resources", "must be at most 64".to_owned());
         }
+        for (at, model) in models.iter().enumerate() {
+            if !is_model(model) {
+                let message = "must be a model, or the beginning of some that ends in `*`".to_owned();
+                wrong(&format!("models/{at}"), message);
+            }
+        }
+        if models.len() > 64 {
+            wrong("models", "must be at most 64".to_owned());
+        }
+        if *require_output_bound && !metric.counts_output() {
+            wrong("requireOutputBound", "must be of `cost`, `outputTokens` or `totalTokens`".to_owned());
+        }
     }
+}
+
+/// A name, or the beginning of names.
+fn is_model(model: &str) -> bool {
+    let name = model.strip_suffix('*').unwrap_or(model);
+    !model.is_empty() && model.len() <= 256 && !name.contains('*') && !name.contains(char::is_control)
 }
 
 /// `/a/{b}/*`: whole segments, a parameter stands for one, a star at the end for any number.
@@ -294,6 +341,9 @@ mod tests {
             (json!({ "resources": ["/a/*/b"] }), "resources/0"),
             (json!({ "resources": ["/a/{}"] }), "resources/0"),
             (json!({ "resources": ["/a//b"] }), "resources/0"),
+            (json!({ "models": ["gpt-4*", "*-mini"] }), "models/1"),
+            (json!({ "models": [""] }), "models/0"),
+            (json!({ "requireOutputBound": true }), "requireOutputBound"),
         ] {
             assert_eq!(pointers(&[parse(&extra).unwrap()]), [format!("/limits/0/{pointer}")], "{extra}");
         }

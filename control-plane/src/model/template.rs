@@ -51,6 +51,9 @@ pub struct TemplateSpec {
     /// Which streams carry usage only when asked; null: none are asked on a client's behalf.
     #[serde(default)]
     pub ask_usage: Option<AskUsage>,
+    /// What a request says of what it may come to; null: none bounds its output.
+    #[serde(default)]
+    pub request: Option<RequestLocations>,
 }
 
 /// Families of API shapes.
@@ -216,6 +219,29 @@ pub struct ModelLocations {
     pub unmodelled_paths: Vec<String>,
 }
 
+/// What a request says of what it may come to. JSON pointers into its body; a step `*` stands for every element of an
+/// array.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestLocations {
+    /// Tokens of output at most; of several the largest.
+    #[serde(default)]
+    pub output_bound: Vec<String>,
+    /// How many answers are wanted; of several the largest.
+    #[serde(default)]
+    pub output_times: Vec<String>,
+    /// Texts and arrays at these places are asked one by one.
+    #[serde(default)]
+    pub output_each: Vec<String>,
+    /// What stands for input that is not in the body, so that its bytes do not bound it: addresses, files, earlier
+    /// answers, pictures. Behind `!=`, texts that do not, with a `|` between them.
+    #[serde(default)]
+    pub elsewhere: Vec<String>,
+    /// Paths, as access rules write them, whose requests name a model, run none and cost nothing.
+    #[serde(default)]
+    pub uncharged_paths: Vec<String>,
+}
+
 /// Where the vendor speaks WebSocket, and how a browser, which cannot set headers, shows its key there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -335,6 +361,7 @@ fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
         model,
         realtime,
         ask_usage,
+        request,
         ..
     } = spec;
     if key_locations.is_empty() {
@@ -390,6 +417,14 @@ fn check(spec: &TemplateSpec, violations: &mut Vec<Violation>) {
     for path in model.iter().flat_map(|model| model.list_paths.iter().chain(&model.unmodelled_paths)) {
         if let Err(message) = check_path(path) {
             violations.push(Violation::invalid("/model", format!("`{path}` {message}")));
+        }
+    }
+    if let Some(RequestLocations { output_bound, output_times, output_each, elsewhere, uncharged_paths }) = request {
+        pointers.extend([output_bound, output_times, output_each, elsewhere].into_iter().flatten());
+        for path in uncharged_paths {
+            if let Err(message) = check_path(path) {
+                violations.push(Violation::invalid("/request/unchargedPaths", format!("`{path}` {message}")));
+            }
         }
     }
     for pointer in pointers {

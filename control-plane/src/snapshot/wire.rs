@@ -371,7 +371,18 @@ fn api_key(entry: &ApiKeyEntry) -> ApiKey {
 }
 
 fn limit(rule: &Limit) -> WireLimit {
-    let Limit { name, metric, limit: most, window, resources, mode, unpriced, output_estimate } = rule;
+    let Limit {
+        name,
+        metric,
+        limit: most,
+        window,
+        resources,
+        models,
+        mode,
+        unpriced,
+        output_estimate,
+        require_output_bound,
+    } = rule;
     let metric = match metric {
         LimitMetric::Requests => limit::Metric::Requests,
         LimitMetric::InputTokens => limit::Metric::InputTokens,
@@ -396,6 +407,8 @@ fn limit(rule: &Limit) -> WireLimit {
         shadow: *mode == LimitMode::Shadow,
         unpriced_allowed: *unpriced == Unpriced::Allow,
         output_estimate: *output_estimate,
+        models: models.clone(),
+        output_bound_required: *require_output_bound,
     }
 }
 

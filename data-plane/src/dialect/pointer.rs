@@ -116,6 +116,13 @@ impl Pointers {
         children.iter().find(|(child, _)| **child == *name).map(|(_, node)| Place(*node))
     }
 
+    /// Whether a name that is looked for below `place` is this one in another case.
+    pub fn has_like(&self, place: Place, name: &[u8]) -> bool {
+        self.nodes.get(place.0).is_some_and(|node| {
+            node.children.iter().any(|(child, _)| child.eq_ignore_ascii_case(name) && **child != *name)
+        })
+    }
+
     /// The pointers that end here.
     pub fn slots(&self, place: Place) -> &[Slot] {
         self.nodes.get(place.0).map_or(&[], |node| &node.slots)

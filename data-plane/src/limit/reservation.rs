@@ -9,13 +9,28 @@ use super::meters::Meters;
 use super::rule::{Metric, Owner, Rule};
 
 /// What is known of a request before it is sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Ask<'a> {
     /// Of the vendor, without the query.
     pub(crate) path: &'a str,
     /// Tokens of input, estimated; `None`: it asks a model nothing.
     pub(crate) input: Option<u64>,
+    /// What its body says. `None`: it has not been read, and only rules that need nothing of it are asked.
+    pub(crate) load: Option<&'a Load<'a>>,
     pub(crate) now: Now,
+}
+
+/// What the body of a request says, and what that may cost.
+pub(crate) struct Load<'a> {
+    /// What the model is called by the client and by those who are asked; none: nobody knows.
+    pub(crate) models: &'a [&'a str],
+    /// Tokens of input, at most; `None`: nothing bounds them.
+    pub(crate) most_input: Option<u64>,
+    /// Tokens of output, at most; `None`: nothing bounds them.
+    pub(crate) output: Option<u64>,
+    /// Nano-dollars of so many tokens of input and output at the dearest of those who may be asked; `None`: there is no
+    /// price.
+    pub(crate) price: &'a dyn Fn(u64, u64) -> Option<u64>,
 }
 
 /// What a request came to.
@@ -29,6 +44,37 @@ pub(crate) struct Usage {
     pub(crate) open: bool,
     pub(crate) input: Option<u64>,
     pub(crate) output: Option<u64>,
+    pub(crate) cost: Cost,
+}
+
+/// What a request cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// Nothing: a vendor charges only for what a model does.
+    #[default]
+    Nothing,
+    /// Nano-dollars, by the vendor's own counts.
+    Told(u64),
+    /// Nano-dollars, by what had passed when the answer broke off.
+    Estimated(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It would be too much.
+    Exceeded(Box<Exceeded>),
+    /// The rule of this owner and name holds to the letter, and this does not bound it.
+    Unbounded(Owner, Box<str>, Side),
+}
+
+/// Of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Input,
+    Output,
 }
 
 /// Which rule refused, and what it held against the request.
@@ -62,21 +108,25 @@ pub(crate) struct Reservation {
 struct Hold {
     meter: Arc<Meter>,
     metric: Metric,
+    limit: u64,
+    shadow: bool,
+    strict: bool,
     reserved: u64,
+    /// Of attempts that nobody knows the end of, beside what is reserved.
+    doubtful: u64,
     period: u64,
 }
 
 impl Reservation {
     /// Takes from every rule that speaks of the request; where one refuses, what was taken before stays for the caller
-    /// to drop.
-    pub(crate) fn acquire(&mut self, rules: &[Rule], ask: &Ask<'_>, meters: &Meters) -> Result<(), Exceeded> {
-        for rule in rules.iter().filter(|rule| rule.covers(ask.path)) {
-            let amount = match amount(rule, ask) {
-                Some(0) => continue,
-                Some(amount) => amount,
-                None if rule.shadow || rule.unpriced_allowed => continue,
-                None => return Err(exceeded(rule, Short { measured: 0, frees_in: None }, ask.now)),
-            };
+    /// to drop. Rules that need the body are asked when it has been read, and the others before.
+    pub(crate) fn acquire(&mut self, rules: &[Rule], ask: &Ask<'_>, meters: &Meters) -> Result<(), Refused> {
+        for rule in rules {
+            let asked = rule.weighs() == ask.load.is_some()
+                && rule.covers(ask.path)
+                && ask.load.is_none_or(|load| rule.speaks_of(load.models.iter().copied()));
+            let amount = if asked { amount(rule, ask)? } else { None };
+            let Some(amount) = amount else { continue };
             let meter = rule.meter(meters);
             let period = if rule.shadow {
                 let (period, exceeded) = meter.take_anyway(rule.limit, amount, ask.now);
@@ -85,21 +135,59 @@ impl Reservation {
                 }
                 period
             } else {
-                meter.take(rule.limit, amount, ask.now).map_err(|short| exceeded(rule, short, ask.now))?
+                let taken = meter.take(rule.limit, amount, ask.now);
+                taken.map_err(|short| Refused::Exceeded(Box::new(exceeded(rule, short, ask.now))))?
             };
-            self.holds.push(Hold { meter: Arc::clone(meter), metric: rule.metric, reserved: amount, period });
+            self.holds.push(Hold {
+                meter: Arc::clone(meter),
+                metric: rule.metric,
+                limit: rule.limit,
+                shadow: rule.shadow,
+                strict: rule.strict,
+                reserved: amount,
+                doubtful: 0,
+                period,
+            });
         }
         Ok(())
     }
 
+    /// An attempt came to nobody knows what, and another is to follow: takes as much again of tokens and money, or
+    /// nothing. `false`: there is not so much.
+    pub(crate) fn double(&mut self, now: Now) -> bool {
+        for at in 0..self.holds.len() {
+            let Hold { meter, metric, limit, shadow, reserved, period, .. } = &self.holds[at];
+            if matches!(metric, Metric::Requests | Metric::ConcurrentRequests) {
+                continue;
+            }
+            let again = if *shadow { Ok(meter.take_anyway(*limit, *reserved, now).0) } else { meter.take(*limit, *reserved, now) };
+            match again {
+                // What was taken from a period that is over stays there.
+                Ok(next) if next != *period => {
+                    (self.holds[at].period, self.holds[at].doubtful) = (next, 0);
+                }
+                Ok(_) => self.holds[at].doubtful += self.holds[at].reserved,
+                Err(_) => {
+                    for hold in &mut self.holds[..at] {
+                        let back = hold.doubtful.min(hold.reserved);
+                        hold.doubtful -= back;
+                        hold.meter.give_back(hold.period, back);
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Replaces what was estimated by what it came to.
     pub(crate) fn settle(mut self, usage: &Usage, now: Now) {
-        for Hold { meter, metric, reserved, period } in self.holds.drain(..) {
-            let actual = actual(metric, reserved, usage);
-            if actual > reserved {
-                meter.add(period, actual - reserved, now);
+        for hold in self.holds.drain(..) {
+            let actual = actual(&hold, usage);
+            if actual > hold.reserved {
+                hold.meter.add(hold.period, actual - hold.reserved, now);
             } else {
-                meter.give_back(period, reserved - actual);
+                hold.meter.give_back(hold.period, hold.reserved - actual);
             }
         }
     }
@@ -107,29 +195,44 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        for Hold { meter, metric: _, reserved, period } in self.holds.drain(..) {
-            meter.give_back(period, reserved);
+        for hold in self.holds.drain(..) {
+            hold.meter.give_back(hold.period, hold.reserved);
         }
     }
 }
 
-/// To be reserved; `None`: nobody can say.
-fn amount(rule: &Rule, ask: &Ask<'_>) -> Option<u64> {
-    let tokens = |input: u64, output: u64| {
-        // An estimate alone never makes a request impossible: it passes when nothing else is counted.
-        Some(ask.input.map_or(0, |asked| (asked * input).saturating_add(rule.output_estimate * output)).min(rule.limit))
-    };
-    match rule.metric {
-        Metric::Requests | Metric::ConcurrentRequests => Some(1),
-        Metric::InputTokens => tokens(1, 0),
-        Metric::OutputTokens => tokens(0, 1),
-        Metric::TotalTokens => tokens(1, 1),
-        Metric::Cost if ask.input.is_none() => Some(0),
-        Metric::Cost => None,
+/// To be reserved; `None`: the rule does not speak of it.
+fn amount(rule: &Rule, ask: &Ask<'_>) -> Result<Option<u64>, Refused> {
+    if matches!(rule.metric, Metric::Requests | Metric::ConcurrentRequests) {
+        return Ok(Some(1));
     }
+    let Some(estimate) = ask.input else { return Ok(None) };
+    let stated = ask.load.and_then(|load| load.output);
+    let price = |input, output| ask.load.and_then(|load| (load.price)(input, output));
+    let strict = rule.strict && !rule.shadow;
+    let (input, output) = if strict {
+        let unbounded = |side| Refused::Unbounded(rule.owner, rule.name.clone(), side);
+        let input = ask.load.and_then(|load| load.most_input).ok_or_else(|| unbounded(Side::Input))?;
+        // Output that costs nothing needs no bound.
+        let free = || (rule.metric == Metric::Cost && price(0, u64::from(u32::MAX)) == Some(0)).then_some(0);
+        (input, stated.or_else(free).ok_or_else(|| unbounded(Side::Output))?)
+    } else {
+        (estimate, stated.unwrap_or(rule.output_estimate))
+    };
+    let amount = match rule.metric {
+        Metric::InputTokens => input,
+        Metric::OutputTokens => output,
+        Metric::TotalTokens => input.saturating_add(output),
+        // What turns out to have a price after all is counted then.
+        Metric::Cost | Metric::Requests | Metric::ConcurrentRequests => price(input, output).unwrap_or(0),
+    };
+    // An estimate alone never makes a request impossible: it passes when nothing else is counted.
+    Ok(Some(if strict { amount } else { amount.min(rule.limit) }))
 }
 
-fn actual(metric: Metric, reserved: u64, usage: &Usage) -> u64 {
+/// What stays counted of what is reserved, and more.
+fn actual(hold: &Hold, usage: &Usage) -> u64 {
+    let Hold { metric, strict, reserved, .. } = *hold;
     if !usage.sent {
         return 0;
     }
@@ -139,7 +242,7 @@ fn actual(metric: Metric, reserved: u64, usage: &Usage) -> u64 {
         None if usage.open => reserved,
         None => 0,
     };
-    match metric {
+    let settled = match metric {
         Metric::Requests => 1,
         Metric::ConcurrentRequests => 0,
         Metric::InputTokens => tokens(usage.input),
@@ -155,9 +258,16 @@ fn actual(metric: Metric, reserved: u64, usage: &Usage) -> u64 {
                 if usage.complete || (input.is_some() && output.is_some()) { sum } else { sum.max(reserved) }
             }
         },
-        // Without a price nothing was reserved.
-        Metric::Cost => reserved,
-    }
+        Metric::Cost => match usage.cost {
+            Cost::Nothing => 0,
+            Cost::Told(nanos) => return nanos,
+            Cost::Estimated(nanos) => nanos,
+            Cost::Unknown => reserved,
+        },
+    };
+    // The model may have gone on when nobody listened any more.
+    let unheard = strict && usage.open && !usage.complete;
+    if unheard { settled.max(reserved) } else { settled }
 }
 
 fn exceeded(rule: &Rule, short: Short, now: Now) -> Exceeded {
@@ -203,6 +313,8 @@ mod tests {
             shadow: false,
             unpriced_allowed: false,
             output_estimate: 100,
+            models: Box::default(),
+            strict: false,
             meter: OnceLock::new(),
         }
     }

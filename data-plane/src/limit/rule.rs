@@ -28,8 +28,12 @@ pub struct Rule {
     pub shadow: bool,
     /// What has no price passes a rule about cost, uncounted.
     pub unpriced_allowed: bool,
-    /// Tokens of output to reserve.
+    /// Tokens of output to reserve for a request that does not bound them.
     pub output_estimate: u64,
+    /// Models it speaks of; empty: all.
+    pub models: Box<[Model]>,
+    /// What is reserved is the most that a request can come to; what cannot be bounded is refused.
+    pub strict: bool,
     /// Where it is counted, once somebody has looked.
     pub(crate) meter: OnceLock<Arc<Meter>>,
 }
@@ -70,6 +74,62 @@ impl Metric {
             Self::TotalTokens => "totalTokens",
             Self::Cost => "cost",
             Self::ConcurrentRequests => "concurrentRequests",
+        }
+    }
+}
+
+/// Names of models.
+#[derive(Debug)]
+pub enum Model {
+    /// One name.
+    Exactly(Box<str>),
+    /// All that begin so.
+    Beginning(Box<str>),
+}
+
+impl Model {
+    /// Reads one; a `*` at the end stands for anything.
+    pub(crate) fn parse(text: String) -> Self {
+        match text.strip_suffix('*') {
+            Some(beginning) => Self::Beginning(beginning.into()),
+            None => Self::Exactly(text.into()),
+        }
+    }
+
+    fn means(&self, name: &str) -> bool {
+        match self {
+            Self::Exactly(text) => **text == *name,
+            Self::Beginning(text) => name.starts_with(&**text),
+        }
+    }
+}
+
+/// What rules want to know of a request beyond its head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Anything.
+    pub body: bool,
+    /// Which model it asks for.
+    pub model: bool,
+    /// What cannot be read may be refused: not all of them are in shadow mode.
+    pub firm: bool,
+    /// The most that it can come to.
+    pub bound: bool,
+}
+
+impl Needs {
+    /// Of all these rules.
+    pub(crate) fn of(rules: &[Rule]) -> Self {
+        rules.iter().map(Rule::needs).fold(Self::default(), Self::and)
+    }
+
+    /// Of both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            body: self.body || other.body,
+            model: self.model || other.model,
+            firm: self.firm || other.firm,
+            bound: self.bound || other.bound,
         }
     }
 }
@@ -118,6 +178,30 @@ impl Rule {
     /// Whether it speaks of requests to this path.
     pub(crate) fn covers(&self, path: &str) -> bool {
         self.resources.is_empty() || self.resources.iter().any(|pattern| pattern.covers(path))
+    }
+
+    /// Whether it speaks of requests for a model that goes by these names; none: nobody knows, so it may be any.
+    pub(crate) fn speaks_of<'a>(&self, mut names: impl Iterator<Item = &'a str> + Clone) -> bool {
+        self.models.is_empty()
+            || names.clone().next().is_none()
+            || names.any(|name| self.models.iter().any(|model| model.means(name)))
+    }
+
+    /// Whether more than the head of a request must be known.
+    pub(crate) fn weighs(&self) -> bool {
+        self.needs().body
+    }
+
+    /// Whether it refuses what has no price.
+    pub(crate) fn wants_price(&self) -> bool {
+        self.metric == Metric::Cost && !self.shadow && !self.unpriced_allowed
+    }
+
+    fn needs(&self) -> Needs {
+        let model = self.metric == Metric::Cost || !self.models.is_empty();
+        let bound = self.strict && !self.shadow;
+        let body = model || self.strict || matches!(self.metric, Metric::OutputTokens | Metric::TotalTokens);
+        Needs { body, model, firm: model && !self.shadow, bound }
     }
 
     fn place(&self) -> Place {

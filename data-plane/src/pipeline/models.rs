@@ -33,31 +33,47 @@ pub(super) struct Renamed {
     pub(super) written: Box<[Option<Bytes>]>,
 }
 
-/// A bit for each target that is left out.
+/// Which model a request is for.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// A bit for each target that is left out.
+    pub(super) barred: u64,
+    /// As the client calls it; `None`: it has named none, or not readably.
+    pub(super) asked: Option<String>,
+    /// What each target is asked for where that is another name.
+    pub(super) sent: Box<[Option<Box<str>>]>,
+}
+
+/// Decides. `lenient`: what cannot be read names no model, and passes.
 pub(super) async fn settle(
     call: &mut Call,
     permit: &Permit,
     parcel: &mut Parcel,
     deadline: Option<Instant>,
-) -> Result<u64, Refusal> {
+    lenient: bool,
+) -> Result<Named, Refusal> {
     let restricts = restricts(permit);
-    let absent = |refusal| if restricts { Err(refusal) } else { Ok(0) };
+    let absent = |refusal| if restricts { Err(refusal) } else { Ok(Named::default()) };
     if call.websocket.is_some() {
         // What is asked for there stands in messages that nobody reads.
         return absent(Refusal::UnreadableModel);
     }
     let plan = &permit.endpoint.template.model;
     let path = &call.head.uri.path()[permit.context..];
-    if let Some(place) = in_path(plan, path)? {
+    let in_path = match in_path(plan, path) {
+        Err(_) if lenient => return Ok(Named::default()),
+        in_path => in_path?,
+    };
+    if let Some(place) = in_path {
         let asked = percent_decode_str(&path[place.clone()]).decode_utf8().map_err(|_| Refusal::AmbiguousModel)?;
         let (asked, raw) = (asked.into_owned(), |name: &str| utf8_percent_encode(name, PLAIN).to_string().into());
-        let (barred, written) = decide(call, permit, &asked, raw)?;
+        let (named, written) = decide(call, permit, asked, raw)?;
         parcel.rename(Renamed { path: Some(place), written });
-        return Ok(barred);
+        return Ok(named);
     }
     let read = Path::read(path);
     if !parcel.has_body() || plan.unmodelled.iter().any(|pattern| pattern.surely_means(&read)) {
-        return Ok(0);
+        return Ok(Named::default());
     }
     if plan.pointer.is_empty() {
         return absent(Refusal::ModelRequired);
@@ -65,17 +81,21 @@ pub(super) async fn settle(
     let Some(naming) = naming(&call.head.headers, &plan.pointer) else { return absent(Refusal::UnreadableModel) };
     let bound = call.plane.limits.model_bytes;
     let held = call.plane.budget.reserve(0).ok_or(Refusal::Overloaded)?;
-    let Some(source) = parcel.source() else { return Ok(0) };
-    source.read_name(naming, bound, held);
+    let Some(source) = parcel.source() else { return Ok(Named::default()) };
+    if lenient && source.length().is_none_or(|length| length > bound as u64) {
+        // It might turn out to be too long to be held.
+        return Ok(Named::default());
+    }
+    source.read_name(naming, bound, held, lenient);
     let reading = poll_fn(|context| source.poll_named(context, bound));
     match deadline {
         None => reading.await,
         Some(deadline) => timeout_at(deadline, reading).await.map_err(|_| Refusal::DeadlineExceeded)?,
     }?;
     let Some((asked, naming)) = source.named() else { return absent(Refusal::ModelRequired) };
-    let (barred, written) = decide(call, permit, &asked, |name| naming.written(name).into())?;
+    let (named, written) = decide(call, permit, asked, |name| naming.written(name).into())?;
     parcel.rename(Renamed { path: None, written });
-    Ok(barred)
+    Ok(named)
 }
 
 /// Whether a request that names no model, or not readably, must be refused.
@@ -134,12 +154,20 @@ fn in_path(plan: &ModelPlan, path: &str) -> Result<Option<Range<usize>>, Refusal
     Ok(None)
 }
 
-type Decision = (u64, Box<[Option<Bytes>]>);
+type Written = Box<[Option<Bytes>]>;
 
-/// What each target is asked for in place of `asked`.
-fn decide(call: &mut Call, permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<Decision, Refusal> {
-    match judge(permit, asked, write) {
-        Ok(decision) => Ok(decision),
+/// What each target is asked for in place of `asked`, and how that is written.
+fn decide(
+    call: &mut Call,
+    permit: &Permit,
+    asked: String,
+    write: impl Fn(&str) -> Bytes,
+) -> Result<(Named, Written), Refusal> {
+    match judge(permit, &asked) {
+        Ok((barred, sent)) => {
+            let written = sent.iter().map(|sent| sent.as_deref().map(&write)).collect();
+            Ok((Named { barred, asked: Some(asked), sent }, written))
+        }
         Err(denial) => {
             call.account.denied(denial);
             Err(Refusal::ModelNotAllowed)
@@ -147,7 +175,7 @@ fn decide(call: &mut Call, permit: &Permit, asked: &str, write: impl Fn(&str) ->
     }
 }
 
-fn judge(permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<Decision, Denial> {
+fn judge(permit: &Permit, asked: &str) -> Result<(u64, Box<[Option<Box<str>>]>), Denial> {
     let Permit { endpoint, key, .. } = permit;
     let mut name = asked;
     if let Some(rules) = &key.models {
@@ -157,7 +185,7 @@ fn judge(permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<
         name = rules.apply(name).ok_or_else(|| denied(&denial::owner(endpoint), name, rules))?;
     }
     let (mut barred, mut first, mut open) = (0, None, false);
-    let mut written = Vec::with_capacity(endpoint.target.targets().len());
+    let mut names = Vec::with_capacity(endpoint.target.targets().len());
     for (index, target) in endpoint.target.targets().iter().enumerate() {
         let own = target.aliases.get(name).map_or(name, |own| own);
         let sent = match &target.provider.models {
@@ -171,11 +199,11 @@ fn judge(permit: &Permit, asked: &str, write: impl Fn(&str) -> Bytes) -> Result<
             // One that is switched off, or does not let the path pass, is no way out.
             open |= permit.barred & 1 << index == 0 && !target.provider.disabled;
         }
-        written.push(sent.filter(|sent| *sent != asked).map(&write));
+        names.push(sent.filter(|sent| *sent != asked).map(Into::into));
     }
     match first {
         Some(denial) if !open => Err(denial),
-        Some(_) | None => Ok((barred, written.into())),
+        Some(_) | None => Ok((barred, names.into())),
     }
 }
 

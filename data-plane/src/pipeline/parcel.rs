@@ -92,15 +92,40 @@ impl Parcel {
         let Some(asker) = endpoint.target.providers().find(|provider| asks(call, permit, provider)) else {
             return Ok(());
         };
-        let Some(body) = self.body.as_mut().filter(|body| body.upload.is_json()) else { return Ok(()) };
-        let length = body.fresh.as_ref().and_then(Source::length).and_then(|length| usize::try_from(length).ok());
-        let Some(length) = length.filter(|length| *length <= call.plane.limits.retained_bytes) else { return Ok(()) };
-        let Some(held) = call.plane.budget.reserve(length as u64) else { return Ok(()) };
-        if let Some(source) = body.fresh.take() {
-            let unless = &asker.template.ask_usage.unless;
-            body.whole = Some(Whole::receive(source, length, unless, held).await?);
+        self.take_in(call, call.plane.limits.retained_bytes, false).await?;
+        if let Some(whole) = self.body.as_mut().and_then(|body| body.whole.as_mut()) {
+            whole.prepare_to_ask(&asker.template.ask_usage.unless);
         }
         Ok(())
+    }
+
+    /// Takes in a body of JSON that is no longer than this; another passes as it comes. `unsized_too`: also where nobody
+    /// knows its length before it has come, and then a longer one is refused.
+    pub(super) async fn take_in(&mut self, call: &Call, most: usize, unsized_too: bool) -> Result<(), Refusal> {
+        let Some(body) = self.body.as_mut().filter(|body| body.upload.is_json() && body.whole.is_none()) else {
+            return Ok(());
+        };
+        let length = body.fresh.as_ref().and_then(Source::length);
+        let fits = length.map_or(unsized_too, |length| length <= most as u64);
+        let held = if fits { call.plane.budget.reserve(length.unwrap_or_default()) } else { None };
+        let Some(held) = held else { return Ok(()) };
+        if let Some(source) = body.fresh.take() {
+            body.whole = Some(Whole::receive(source, most, held).await?);
+            self.sized = true;
+        }
+        Ok(())
+    }
+
+    /// The body, if it has been taken in.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        Some(self.body.as_ref()?.whole.as_ref()?.bytes())
+    }
+
+    /// Bytes of the body, as far as they are known; `None`: there is none.
+    pub(super) fn length(&self) -> Option<u64> {
+        let body = self.body.as_ref()?;
+        let whole = || body.whole.as_ref().map(|whole| whole.bytes().len() as u64);
+        Some(body.fresh.as_ref().and_then(Source::length).or_else(whole).unwrap_or_default())
     }
 
     /// Whether this provider is asked for usage where the client did not ask.

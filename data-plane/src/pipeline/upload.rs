@@ -119,6 +119,8 @@ pub(super) struct Source {
     scan: Option<(Arc<Endpoint>, Scanner)>,
     /// Where something depends on the model: reads on to the end, so that no second one passes.
     naming: Option<Box<Naming>>,
+    /// What cannot be followed is not named, and passes.
+    lenient: bool,
     kept: Option<Kept>,
     /// Of what is kept, the piece that is the model's name and nothing else.
     name_at: Option<usize>,
@@ -174,6 +176,7 @@ impl Source {
             clock: None,
             scan,
             naming: None,
+            lenient: false,
             kept: None,
             name_at: None,
             retained: 0,
@@ -213,9 +216,11 @@ impl Source {
     }
 
     /// Reads and holds the body until it has named its model; at most `bound` bytes, as far as `held` can grow.
-    pub(super) fn read_name(&mut self, naming: Naming, bound: usize, held: Held) {
+    /// `lenient`: what cannot be read is not refused.
+    pub(super) fn read_name(&mut self, naming: Naming, bound: usize, held: Held, lenient: bool) {
         let retained = self.kept.as_ref().map_or(0, |kept| kept.bound);
         self.scan = None;
+        self.lenient = lenient;
         self.naming = Some(Box::new(naming));
         self.kept = Some(Kept { pieces: Vec::new(), bytes: 0, bound: bound.max(retained), held });
         self.retained = retained;
@@ -265,8 +270,10 @@ impl Source {
                 Fault::Ambiguous => AMBIGUOUS,
                 Fault::Unreadable => UNREADABLE,
             });
-            if let Err(fault) = fault {
-                return Err(self.fail(fault));
+            match fault {
+                Ok(()) => {}
+                Err(_) if self.lenient => self.naming = None,
+                Err(fault) => return Err(self.fail(fault)),
             }
         }
         if self.kept.as_mut().is_none_or(|kept| !kept.take(data)) || self.upload.is_gone() {

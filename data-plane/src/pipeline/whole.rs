@@ -17,6 +17,7 @@ use crate::upstream::line::BodyFailed;
 /// The body, and what may change in it.
 pub(super) struct Whole {
     body: Bytes,
+    /// What would ask for usage; `None`: it asks already, or nobody wants it to.
     asking: Option<Change>,
     /// Where the model's name stands, if anything depends on it.
     name: Option<Range<usize>>,
@@ -25,16 +26,22 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    /// Takes it in.
-    pub(super) async fn receive(
-        mut source: Source,
-        length: usize,
-        unless: &[Box<str>],
-        held: Held,
-    ) -> Result<Self, Refusal> {
+    /// Takes it in, as long as it is no more than `most` bytes. `held` is enough for a body that says its length, and
+    /// grows with another.
+    pub(super) async fn receive(mut source: Source, most: usize, mut held: Held) -> Result<Self, Refusal> {
+        let announced = source.length().is_some();
         let (mut pieces, name) = source.hand_over();
+        let mut length: usize = pieces.iter().map(Bytes::len).sum();
         while let Some(piece) = source.next().await {
-            pieces.push(piece?);
+            let piece = piece?;
+            length += piece.len();
+            if length > most {
+                return Err(Refusal::BodyTooLarge);
+            }
+            if !announced && !held.grow(piece.len() as u64) {
+                return Err(Refusal::Overloaded);
+            }
+            pieces.push(piece);
         }
         let body = match <[Bytes; 1]>::try_from(pieces) {
             // Most come in one piece.
@@ -45,8 +52,17 @@ impl Whole {
                 body.freeze()
             }
         };
-        let asking = ask::asking(&body, unless);
-        Ok(Self { body, asking, name, _held: held })
+        Ok(Self { body, asking: None, name, _held: held })
+    }
+
+    /// All of it, as the client sent it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Finds out how it would ask for usage; not with one of these members at its top.
+    pub(super) fn prepare_to_ask(&mut self, unless: &[Box<str>]) {
+        self.asking = ask::asking(&self.body, unless);
     }
 
     /// Whether it would ask where it did not.

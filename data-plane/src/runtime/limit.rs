@@ -11,7 +11,7 @@ pub(super) mod wire {
     use super::{Owner, Rule};
     use crate::limit::calendar::Period;
     use crate::limit::meter::{MOST, Window};
-    use crate::limit::rule::{Metric, Pattern};
+    use crate::limit::rule::{Metric, Model, Pattern};
     use crate::runtime::invalid::{Code, Invalid};
 
     /// The rules of one owner.
@@ -33,6 +33,8 @@ pub(super) mod wire {
             shadow,
             unpriced_allowed,
             output_estimate,
+            models,
+            output_bound_required,
         } = limit;
         let metric = match proto_limit::Metric::try_from(metric) {
             Ok(proto_limit::Metric::Requests) => Metric::Requests,
@@ -77,6 +79,8 @@ pub(super) mod wire {
             shadow,
             unpriced_allowed,
             output_estimate: output_estimate.min(MOST),
+            models: models.into_iter().map(Model::parse).collect(),
+            strict: output_bound_required,
             meter: OnceLock::new(),
         })
     }

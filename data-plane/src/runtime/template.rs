@@ -4,8 +4,7 @@ use http::HeaderName;
 use uuid::Uuid;
 
 use super::access::Pattern;
-use crate::dialect::Dialect;
-use crate::dialect::facts;
+use crate::dialect::{Dialect, demand, facts};
 use crate::dialect::pointer::Pointers;
 
 /// A template.
@@ -33,6 +32,10 @@ pub struct Template {
     pub realtime: Realtime,
     /// Which streams are asked for usage on a client's behalf.
     pub ask_usage: AskUsage,
+    /// What a request's body says of what it may come to.
+    pub demand: demand::Plan,
+    /// Requests there name a model, run none and cost nothing.
+    pub uncharged: Box<[Pattern]>,
 }
 
 /// Streams that carry usage only when the request has `stream_options.include_usage`.
@@ -132,7 +135,7 @@ mod wire {
     use proto::config::{StreamFraming, template};
     use uuid::Uuid;
 
-    use super::{AskUsage, AuthFailure, Dialect, ModelPlan, Pattern, Pointers, Realtime, Template, facts};
+    use super::{AskUsage, AuthFailure, Dialect, ModelPlan, Pattern, Pointers, Realtime, Template, demand, facts};
     use crate::runtime::invalid::{Code, Invalid};
 
     impl Template {
@@ -155,6 +158,7 @@ mod wire {
                 unfinished,
                 model_list_paths,
                 unmodelled_paths,
+                request,
             } = proto::config::Template::decode(body)
                 .map_err(|_| Invalid::new("", Code::Undecodable, "the template cannot be decoded"))?;
             let dialect = dialect_of(dialect)?;
@@ -186,6 +190,7 @@ mod wire {
             let mut answer = answer_plan(usage, &served)?;
             answer.error_header = header(&error_header, "/usage/errorHeader")?;
             answer.unfinished = boxed(unfinished);
+            let (demand, uncharged) = demand_plan(request.unwrap_or_default())?;
             let template::AskUsage { paths, api_version_from, unless, unversioned } = ask_usage.unwrap_or_default();
             Ok(Self {
                 id,
@@ -207,6 +212,8 @@ mod wire {
                     api_version_from: api_version_from.into(),
                     unless: boxed(unless),
                 },
+                demand,
+                uncharged,
             })
         }
     }
@@ -223,6 +230,20 @@ mod wire {
                 Err(Invalid::new("/dialect", Code::Unsupported, "this node does not speak the dialect"))
             }
         }
+    }
+
+    fn demand_plan(request: template::Request) -> Result<(demand::Plan, Box<[Pattern]>), Invalid> {
+        let template::Request { output_bound, output_times, output_each, elsewhere, uncharged_paths } = request;
+        let places = demand::Places {
+            output: &output_bound,
+            times: &output_times,
+            each: &output_each,
+            elsewhere: &elsewhere,
+        };
+        let plan = demand::Plan::new(&places).map_err(|_| bad_pointer("/request"))?;
+        let paths = uncharged_paths.iter().map(|path| Pattern::parse(path)).collect::<Option<_>>();
+        let malformed = || Invalid::new("/request/unchargedPaths", Code::Malformed, "not paths with a final `/*`");
+        Ok((plan, paths.ok_or_else(malformed)?))
     }
 
     fn model_plan(model: Option<template::Model>) -> Result<(ModelPlan, Vec<String>), Invalid> {

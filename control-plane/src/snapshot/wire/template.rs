@@ -2,12 +2,12 @@
 
 use proto::config::{
     Dialect as WireDialect, StreamFraming as WireFraming, Template as WireTemplate,
-    template::{AskUsage as WireAskUsage, Model, Usage},
+    template::{AskUsage as WireAskUsage, Model, Request, Usage},
 };
 
 use crate::model::template::{
-    AskUsage, AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, StreamFraming, Template,
-    TemplateSpec, UsageLocations,
+    AskUsage, AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, RequestLocations, StreamFraming,
+    Template, TemplateSpec, UsageLocations,
 };
 
 pub(super) fn template(template: &Template) -> WireTemplate {
@@ -28,6 +28,7 @@ pub(super) fn template(template: &Template) -> WireTemplate {
         model,
         realtime,
         ask_usage,
+        request,
     } = spec;
     let RealtimeLocations { paths, key_protocol } = realtime.clone().unwrap_or_default();
     let dialect = match dialect {
@@ -55,6 +56,18 @@ pub(super) fn template(template: &Template) -> WireTemplate {
         unfinished: usage.as_ref().map(|usage| usage.unfinished.clone()).unwrap_or_default(),
         model_list_paths: model.as_ref().map(|model| model.list_paths.clone()).unwrap_or_default(),
         unmodelled_paths: model.as_ref().map(|model| model.unmodelled_paths.clone()).unwrap_or_default(),
+        request: request.as_ref().map(self::request),
+    }
+}
+
+fn request(request: &RequestLocations) -> Request {
+    let RequestLocations { output_bound, output_times, output_each, elsewhere, uncharged_paths } = request;
+    Request {
+        output_bound: output_bound.clone(),
+        output_times: output_times.clone(),
+        output_each: output_each.clone(),
+        elsewhere: elsewhere.clone(),
+        uncharged_paths: uncharged_paths.clone(),
     }
 }
 
