@@ -81,6 +81,10 @@ pub enum Refusal {
     TooManyRequests,
     /// A rule about how much may be used; the account knows which.
     LimitExceeded,
+    /// A rule counts money, and there is no price for the model; the account knows which.
+    UnpricedModel,
+    /// A rule holds to the letter, and the request does not bound what it may come to; the account knows which.
+    UnboundedRequest,
     /// The requests in flight hold as much memory as they may.
     Overloaded,
     /// That it is about to be sent cannot be written down, and the node is told not to send it then.
@@ -113,7 +117,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -143,6 +147,8 @@ impl Refusal {
         Self::EndpointDisabled,
         Self::TooManyRequests,
         Self::LimitExceeded,
+        Self::UnpricedModel,
+        Self::UnboundedRequest,
         Self::Overloaded,
         Self::NotRecordable,
         Self::BodyTooLarge,
@@ -172,11 +178,14 @@ impl Refusal {
             | Self::ModelRequired
             | Self::AmbiguousModel
             | Self::UnreadableModel
+            | Self::UnboundedRequest
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::OutOfScope | Self::AccessDenied | Self::ModelNotAllowed | Self::EndpointDisabled => {
-                StatusCode::FORBIDDEN
-            }
+            Self::OutOfScope
+            | Self::AccessDenied
+            | Self::ModelNotAllowed
+            | Self::EndpointDisabled
+            | Self::UnpricedModel => StatusCode::FORBIDDEN,
             Self::UnknownContext => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed | Self::UpgradeNotSupported | Self::RealtimeDisabled => {
                 StatusCode::METHOD_NOT_ALLOWED
@@ -232,6 +241,8 @@ impl Refusal {
             Self::EndpointDisabled => "endpoint_disabled",
             Self::TooManyRequests => "too_many_requests",
             Self::LimitExceeded => "limit_exceeded",
+            Self::UnpricedModel => "unpriced_model",
+            Self::UnboundedRequest => "unbounded_request",
             Self::Overloaded => "overloaded",
             Self::NotRecordable => "not_recordable",
             Self::BodyTooLarge => "body_too_large",
@@ -342,6 +353,15 @@ impl Refusal {
                 "A limit of this gateway is reached. Nothing was sent to the vendor; send the request again when the limit \
                  frees, or ask an administrator to raise it."
             }
+            Self::UnpricedModel => {
+                "A limit here counts money, and the model has no known price. Nothing was sent to the vendor. An \
+                 administrator can set one (PUT /api/v1/prices/llm-providers/{provider}, or the console's prices), or let \
+                 requests without a price pass the limit (\"unpriced\": \"allow\")."
+            }
+            Self::UnboundedRequest => {
+                "A limit here is never exceeded, so a request must bound what it may come to, and this one does not. \
+                 Nothing was sent to the vendor."
+            }
             Self::Overloaded => {
                 "This gateway node has as many requests in flight as its memory allows. Nothing was sent to the \
                  vendor; send the request again in a moment."
@@ -399,6 +419,18 @@ impl Refusal {
         )
     }
 
+    /// Whether the vendor cannot have seen the request.
+    pub const fn is_unsent(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnresolvable
+                | Self::UpstreamForbidden
+                | Self::UpstreamRefused
+                | Self::UpstreamTls
+                | Self::UpstreamConnectTimeout
+        )
+    }
+
     /// Whether the connection may carry another request: not when it is unclear where this one ends.
     const fn closes(self) -> bool {
         matches!(
@@ -416,6 +448,8 @@ impl Refusal {
                 | Self::AmbiguousModel
                 | Self::UnreadableModel
                 | Self::ModelTooLate
+                | Self::UnpricedModel
+                | Self::UnboundedRequest
                 | Self::BodyStalled
                 | Self::BodyBroken
                 | Self::Draining

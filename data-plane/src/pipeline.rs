@@ -28,6 +28,7 @@ mod start;
 pub mod trace;
 mod tunnel;
 mod upload;
+mod weigh;
 mod whole;
 
 use std::sync::Arc;

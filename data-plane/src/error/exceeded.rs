@@ -22,7 +22,12 @@ pub(super) fn message(exceeded: &Exceeded) -> String {
         Owner::Endpoint(_) => "endpoint",
     };
     let per = if window.is_empty() { "at once".to_owned() } else { format!("per {window}") };
-    let metric = metric.label();
+    let amount = |amount: u64| match metric {
+        Metric::Cost => dollars(amount),
+        _ => amount.to_string(),
+    };
+    let (allowed, measured) = (amount(*allowed), amount(*measured));
+    let metric = if *metric == Metric::Cost { "cost" } else { metric.label() };
     match frees_in {
         Some(wait) => format!(
             "The limit `{rule}` of this {owner} is reached: {allowed} {metric} {per}, {measured} used. Nothing was \
@@ -30,15 +35,17 @@ pub(super) fn message(exceeded: &Exceeded) -> String {
              raise it.",
             seconds(*wait)
         ),
-        None if exceeded.metric == Metric::Cost && *measured == 0 => format!(
-            "The limit `{rule}` of this {owner} counts money, and this request has no known price. Nothing was sent to \
-             the vendor. An administrator can set a price, or let unpriced requests pass the limit."
-        ),
         None => format!(
             "This request asks for more than the limit `{rule}` of this {owner} ever allows: {allowed} {metric} {per}. \
              Nothing was sent to the vendor. Ask for less, or ask an administrator to raise it."
         ),
     }
+}
+
+/// `$2.5` of nano-dollars.
+fn dollars(nanos: u64) -> String {
+    let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    format!("${}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// In the dialect's own names.

@@ -124,7 +124,7 @@ impl Reservation {
         for rule in rules {
             let asked = rule.weighs() == ask.load.is_some()
                 && rule.covers(ask.path)
-                && ask.load.is_none_or(|load| rule.speaks_of(load.models.iter().copied()));
+                && ask.load.is_none_or(|load| is_for(rule, ask, load));
             let amount = if asked { amount(rule, ask)? } else { None };
             let Some(amount) = amount else { continue };
             let meter = rule.meter(meters);
@@ -160,7 +160,11 @@ impl Reservation {
             if matches!(metric, Metric::Requests | Metric::ConcurrentRequests) {
                 continue;
             }
-            let again = if *shadow { Ok(meter.take_anyway(*limit, *reserved, now).0) } else { meter.take(*limit, *reserved, now) };
+            let again = if *shadow {
+                Ok(meter.take_anyway(*limit, *reserved, now).0)
+            } else {
+                meter.take(*limit, *reserved, now)
+            };
             match again {
                 // What was taken from a period that is over stays there.
                 Ok(next) if next != *period => {
@@ -199,6 +203,11 @@ impl Drop for Reservation {
             hold.meter.give_back(hold.period, hold.reserved);
         }
     }
+}
+
+/// Whether the rule speaks of its model. What asks no model is not spoken of by a rule about some.
+fn is_for(rule: &Rule, ask: &Ask<'_>, load: &Load<'_>) -> bool {
+    rule.models.is_empty() || (ask.input.is_some() && rule.speaks_of(load.models.iter().copied()))
 }
 
 /// To be reserved; `None`: the rule does not speak of it.
@@ -289,130 +298,4 @@ fn exceeded(rule: &Rule, short: Short, now: Now) -> Exceeded {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::OnceLock;
-
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::limit::meter::Window;
-    use crate::limit::rule::Pattern;
-
-    fn rule(name: &str, metric: Metric, limit: u64) -> Rule {
-        let window = match metric {
-            Metric::ConcurrentRequests => Window::InFlight,
-            _ => Window::Rolling(Duration::from_mins(1)),
-        };
-        Rule {
-            name: name.into(),
-            owner: Owner::ApiKey(Uuid::nil()),
-            metric,
-            limit,
-            window,
-            resources: Box::default(),
-            shadow: false,
-            unpriced_allowed: false,
-            output_estimate: 100,
-            models: Box::default(),
-            strict: false,
-            meter: OnceLock::new(),
-        }
-    }
-
-    const NOW: Now = Now { since: Duration::ZERO, unix_ms: 0 };
-    const ASK: Ask<'static> = Ask { path: "/v1/chat/completions", input: Some(10), now: NOW };
-
-    fn acquire(rules: &[Rule], meters: &Meters) -> Result<Reservation, Exceeded> {
-        let mut reservation = Reservation::default();
-        reservation.acquire(rules, &ASK, meters)?;
-        Ok(reservation)
-    }
-
-    fn measured(rule: &Rule, meters: &Meters) -> u64 {
-        rule.meter(meters).take(0, 1, NOW).unwrap_err().measured
-    }
-
-    #[test]
-    fn who_is_refused_by_one_rule_burns_no_other() {
-        let meters = Meters::default();
-        let rules = [
-            rule("a", Metric::Requests, 5),
-            rule("b", Metric::ConcurrentRequests, 9),
-            rule("c", Metric::TotalTokens, 500),
-            rule("d", Metric::Requests, 1),
-        ];
-        let first = acquire(&rules, &meters).unwrap();
-        let exceeded = acquire(&rules, &meters).unwrap_err();
-        assert_eq!((&*exceeded.rule, exceeded.measured, exceeded.allowed), ("d", 1, 1));
-        assert_eq!((&*exceeded.window, exceeded.frees_in), ("60s", Some(Duration::from_mins(1))));
-        assert_eq!(rules.each_ref().map(|rule| measured(rule, &meters)), [1, 1, 110, 1]);
-        drop(first);
-        assert_eq!(rules.each_ref().map(|rule| measured(rule, &meters)), [0; 4], "nothing was sent");
-    }
-
-    #[test]
-    fn what_is_settled_is_what_it_came_to() {
-        let sent = Usage { sent: true, complete: true, ..Usage::default() };
-        let known = Usage { input: Some(30), output: Some(5), ..sent };
-        let embedding = Usage { input: Some(30), ..sent };
-        let broken = Usage { input: Some(30), open: true, complete: false, ..sent };
-        let silent = Usage { open: true, complete: false, ..sent };
-        let failed = Usage { complete: false, ..sent };
-        // requests, in flight, input, output, both
-        for (usage, expected) in [
-            (known, [1, 0, 30, 5, 35]),
-            (embedding, [1, 0, 30, 0, 30]),
-            (broken, [1, 0, 30, 100, 110]),
-            (silent, [1, 0, 10, 100, 110]),
-            (failed, [1, 0, 0, 0, 0]),
-            (Usage::default(), [0; 5]),
-        ] {
-            let meters = Meters::default();
-            let metrics = [
-                Metric::Requests,
-                Metric::ConcurrentRequests,
-                Metric::InputTokens,
-                Metric::OutputTokens,
-                Metric::TotalTokens,
-            ];
-            let rules = metrics.map(|metric| rule(metric.label(), metric, 1000));
-            acquire(&rules, &meters).unwrap().settle(&usage, NOW);
-            assert_eq!(rules.each_ref().map(|rule| measured(rule, &meters)), expected, "{usage:?}");
-        }
-    }
-
-    #[test]
-    fn a_rule_in_shadow_mode_counts_and_refuses_nobody() {
-        let meters = Meters::default();
-        let rules = [Rule { shadow: true, ..rule("a", Metric::Requests, 1) }];
-        for _ in 0..3 {
-            acquire(&rules, &meters).unwrap().settle(&Usage { sent: true, ..Usage::default() }, NOW);
-        }
-        assert_eq!(measured(&rules[0], &meters), 3);
-        assert_eq!(meters.shadowed(), 2);
-    }
-
-    #[test]
-    fn a_rule_speaks_of_its_resources_alone_and_what_has_no_price_is_not_free() {
-        let meters = Meters::default();
-        let elsewhere = Box::new([Pattern::parse("/v1/files/*").unwrap()]);
-        let rules = [Rule { resources: elsewhere, ..rule("a", Metric::Requests, 1) }];
-        for _ in 0..3 {
-            assert!(acquire(&rules, &meters).unwrap().holds.is_empty());
-        }
-        let cost = rule("money", Metric::Cost, 1_000_000_000);
-        assert_eq!(acquire(std::slice::from_ref(&cost), &meters).unwrap_err().frees_in, None);
-        let lax = Rule { unpriced_allowed: true, ..cost };
-        assert!(acquire(&[lax], &meters).is_ok());
-    }
-
-    #[test]
-    fn an_estimate_larger_than_the_limit_passes_when_nothing_else_is_counted() {
-        let meters = Meters::default();
-        let rules = [rule("a", Metric::TotalTokens, 50)];
-        let first = acquire(&rules, &meters).unwrap();
-        assert!(acquire(&rules, &meters).is_err());
-        drop(first);
-        assert!(acquire(&rules, &meters).is_ok());
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
 use crate::error::Refusal;
-use crate::limit::reservation::{Exceeded, Reservation, Usage};
+use crate::limit::reservation::{Cost, Exceeded, Reservation, Usage};
 use crate::request_log::{Line, RequestLog, Value};
 use crate::runtime::Runtime;
 use crate::runtime::api_key::ApiKey;
@@ -197,14 +197,27 @@ impl Account {
         self.admitted = true;
     }
 
-    /// It has taken this from the rules.
-    pub(super) fn reserved(&mut self, reservation: Reservation) {
-        self.reservation = Some(Box::new(reservation));
+    /// What it takes from the rules.
+    pub(super) fn reservation(&mut self) -> &mut Reservation {
+        self.reservation.get_or_insert_default()
+    }
+
+    /// Gives back what it has taken from the rules: it is not admitted after all.
+    pub(super) fn returns(&mut self) {
+        self.reservation = None;
+        self.admitted = false;
+    }
+
+    /// Takes from the rules as much again for another attempt; `false`: there is not so much.
+    pub(super) fn doubles(&mut self) -> bool {
+        let elapsed = self.started.elapsed();
+        let now = self.plane.meters.at(self.started + elapsed, self.unix_ms(elapsed));
+        self.reservation.as_mut().is_none_or(|reservation| reservation.double(now))
     }
 
     /// It would be more than a limit allows.
-    pub(super) fn exceeds(&mut self, exceeded: Exceeded) {
-        self.exceeded = Some(Box::new(exceeded));
+    pub(super) fn exceeds(&mut self, exceeded: Box<Exceeded>) {
+        self.exceeded = Some(exceeded);
     }
 
     /// Which limit, and what that held against it.
@@ -415,7 +428,7 @@ impl Account {
         let path = self.uri.path().get(self.context..).unwrap_or_default();
         let mut facts = std::mem::take(&mut self.facts);
         let estimated = self.is_cut_short(outcome) && estimate::complete(&mut facts, self.asked(), self.said);
-        let refused = matches!(outcome, Outcome::VendorError) || !self.admitted;
+        let refused = matches!(outcome, Outcome::VendorError) || !self.admitted || !self.may_have_run();
         let provider = self.provider.as_deref();
         let Bill { cost_nanos, price_version, unpriced } = bill::of(provider, self.requested_model(), &facts, refused);
         Some(Record {
@@ -464,30 +477,47 @@ impl Account {
 }
 
 impl Account {
-    /// Tells the rules what it came to.
-    fn settle(&self, reservation: Reservation, outcome: Outcome, duration: Duration) {
-        let complete = outcome == Outcome::Answered;
-        // A model works only where the vendor took the request, or may have taken it.
-        let taken = self.upstream_status.is_none_or(|status| !status.is_client_error() && !status.is_server_error());
+    /// Whether a vendor may have worked on it: it may have gone out, and was not answered with an error.
+    fn may_have_run(&self) -> bool {
+        self.upstream_status.is_none_or(|status| !status.is_client_error() && !status.is_server_error())
+            && !self.refusal.is_some_and(Refusal::is_unsent)
+    }
+
+    fn unix_ms(&self, elapsed: Duration) -> u64 {
+        self.started_at_us / 1000 + u64::try_from(elapsed.as_millis()).unwrap_or_default()
+    }
+
+    /// Tells the rules what it came to. `tokens`: as the vendor counted them.
+    fn settle(
+        &self,
+        reservation: Reservation,
+        record: &Record,
+        tokens: (Option<u64>, Option<u64>),
+        duration: Duration,
+    ) {
+        let complete = record.outcome == Outcome::Answered;
+        let may_have_run = self.may_have_run() && record.outcome != Outcome::Refused;
         let usage = Usage {
             sent: self.provider.is_some(),
             complete,
             // A whole document without counts is no model's; a stream may leave them out.
-            open: taken && outcome != Outcome::Refused && (!complete || self.streamed),
-            input: self.facts.input,
-            output: self.facts.output,
+            open: may_have_run && (!complete || self.streamed),
+            input: tokens.0,
+            output: tokens.1,
+            cost: match record.cost_nanos {
+                Some(nanos) if record.estimated => Cost::Estimated(nanos),
+                Some(nanos) => Cost::Told(nanos),
+                None if may_have_run => Cost::Unknown,
+                None => Cost::Nothing,
+            },
         };
-        let unix_ms = self.started_at_us / 1000 + u64::try_from(duration.as_millis()).unwrap_or_default();
-        reservation.settle(&usage, self.plane.meters.at(self.started + duration, unix_ms));
+        reservation.settle(&usage, self.plane.meters.at(self.started + duration, self.unix_ms(duration)));
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
         let (outcome, duration) = (self.outcome(), self.started.elapsed());
-        if let Some(reservation) = self.reservation.take() {
-            self.settle(*reservation, outcome, duration);
-        }
         if let Some(log) = &self.plane.log
             && tracing::enabled!(tracing::Level::INFO)
         {
@@ -499,7 +529,11 @@ impl Drop for Account {
         }
         let ended = Ended { outcome, duration, first_byte: self.first_byte, received, sent: self.response_bytes };
         self.plane.metrics.ended(self.endpoint.as_deref(), self.refusal, &ended);
+        let tokens = (self.facts.input, self.facts.output);
         if let Some(record) = self.record(outcome, duration) {
+            if let Some(reservation) = self.reservation.take() {
+                self.settle(*reservation, &record, tokens, duration);
+            }
             (self.plane.sink.take)(record);
         }
     }

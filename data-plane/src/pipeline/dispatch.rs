@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep};
 use super::admit::Permit;
 use super::attempts::Ending;
 use super::clock::{Clock, Late};
-use super::models;
 use super::parcel::Parcel;
 use super::plan::{Leg, Plan};
 use super::receive::Call;
+use super::weigh;
 use crate::error::Refusal;
 use crate::runtime::provider::{Provider, Timeouts};
 use crate::telemetry::meters::{Attempted, ProviderMeters};
@@ -83,9 +83,9 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
     let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
     plan.bar(permit.barred);
-    if endpoint.guards_models || permit.key.models.is_some() {
+    if endpoint.guards_models || permit.key.models.is_some() || permit.needs.body {
         // Boxed, so that other requests do not pay for its size.
-        plan.bar(Box::pin(models::settle(call, &permit, &mut parcel, deadline)).await?);
+        Box::pin(weigh::settle(call, &permit, &mut parcel, &mut plan, deadline)).await?;
     }
     let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
     parcel.prepare(call, &permit).await?;
@@ -97,7 +97,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
         call.account.ended_attempt(leg.provider, ending(&ended));
         let in_time = deadline.is_none_or(|deadline| Instant::now() + BREATH < deadline);
         let next = match trouble {
-            Some(trouble) if in_time && parcel.is_whole() => {
+            Some(trouble) if in_time && parcel.is_whole() && may_go_on(call, trouble) => {
                 plan.next(&leg, is_repeatable(trouble, &parcel, &call.head.method))
             }
             Some(_) | None => None,
@@ -151,6 +151,14 @@ fn trouble(ended: &Result<Got, Refusal>) -> Option<Trouble> {
             // The client's own, or the end of everything.
             _ => None,
         },
+    }
+}
+
+/// Whether another attempt may cost as much again, where nobody knows what this one came to.
+fn may_go_on(call: &mut Call, trouble: Trouble) -> bool {
+    match trouble {
+        Trouble::Silent | Trouble::Broken => call.account.doubles(),
+        Trouble::Unsent | Trouble::Failing | Trouble::Busy(_) | Trouble::Credential => true,
     }
 }
 

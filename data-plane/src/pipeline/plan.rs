@@ -67,6 +67,11 @@ impl<'a> Plan<'a> {
         self.barred |= targets;
     }
 
+    /// Whether this target is left out.
+    pub(super) fn is_barred(&self, target: usize) -> bool {
+        self.barred & 1 << target != 0
+    }
+
     /// Whether a second attempt is thinkable at all.
     pub(super) fn may_go_on(&self) -> bool {
         self.left > 0

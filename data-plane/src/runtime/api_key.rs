@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::carried::Carried;
 use super::models::ModelRules;
-use crate::limit::rule::Rule;
+use crate::limit::rule::{Needs, Rule};
 
 /// A power of two; the first bits of the digest choose.
 const SHARDS: usize = 4096;
@@ -36,6 +36,8 @@ pub struct ApiKey {
     pub addresses: Box<[IpNet]>,
     /// How much it may be used.
     pub limits: Box<[Rule]>,
+    /// What those must know of a request.
+    pub needs: Needs,
     /// Its requests in flight.
     pub(crate) in_flight: Carried<AtomicU32>,
 }
@@ -162,7 +164,7 @@ mod wire {
     use proto::token::{self, TokenKind};
     use uuid::Uuid;
 
-    use super::{ApiKey, Carried, Digest, IpNet, Parsed};
+    use super::{ApiKey, Carried, Digest, IpNet, Needs, Parsed};
     use crate::limit::rule::Owner;
     use crate::runtime::invalid::{Code, Invalid};
     use crate::runtime::limit::wire::rules;
@@ -195,6 +197,7 @@ mod wire {
             let addresses = addresses.into_iter().enumerate().map(network).collect::<Result<_, _>>()?;
             endpoints.sort_unstable();
             endpoints.dedup();
+            let limits = rules(limits, Owner::ApiKey(id))?;
             let key = ApiKey {
                 id,
                 endpoints: endpoints.into(),
@@ -202,7 +205,8 @@ mod wire {
                 disabled,
                 models: models.map(|rules| Box::new(rules.into())),
                 addresses,
-                limits: rules(limits, Owner::ApiKey(id))?,
+                needs: Needs::of(&limits),
+                limits,
                 in_flight: Carried::default(),
             };
             Ok(Self { key, digests })
@@ -231,6 +235,7 @@ mod tests {
             models: None,
             addresses: Box::default(),
             limits: Box::default(),
+            needs: Needs::default(),
             in_flight: Carried::default(),
         };
         Credential { key: Arc::new(key), expires_at_ms: grace }
@@ -255,6 +260,7 @@ mod tests {
             models: None,
             addresses: Box::default(),
             limits: Box::default(),
+            needs: Needs::default(),
             in_flight: Carried::default(),
         };
         assert!(key.is_used_from(None));

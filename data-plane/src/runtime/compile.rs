@@ -25,7 +25,7 @@ use super::secret::Secret;
 use super::settings::Settings;
 use super::template::Template;
 use super::{Compiled, Configuration, Key, Rejection, Runtime};
-use crate::limit::rule::Owner;
+use crate::limit::rule::{Needs, Owner};
 
 pub(super) fn compile(wanted: &Configuration, served: &Configuration) -> Compiled {
     let mut work = Work { wanted, served, chosen: Configuration::at(wanted.revision), rejected: Vec::new() };
@@ -333,6 +333,7 @@ impl References<'_> {
             target,
             access,
             models,
+            needs: Needs::of(&limits),
             limits,
             meters: Carried::default(),
         })

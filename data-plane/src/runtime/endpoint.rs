@@ -13,7 +13,7 @@ use super::models::ModelRules;
 use super::provider::{Provider, Timeouts};
 use super::proxy::{Route, RouteTarget, Strategy};
 use super::template::Template;
-use crate::limit::rule::Rule;
+use crate::limit::rule::{Needs, Rule};
 use crate::telemetry::meters::EndpointMeters;
 
 /// An endpoint.
@@ -59,6 +59,8 @@ pub struct Endpoint {
     pub guards_models: bool,
     /// How much it may be used.
     pub limits: Box<[Rule]>,
+    /// What those must know of a request.
+    pub needs: Needs,
     /// What is counted of it.
     pub(crate) meters: Carried<EndpointMeters>,
 }

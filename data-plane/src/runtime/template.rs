@@ -4,8 +4,8 @@ use http::HeaderName;
 use uuid::Uuid;
 
 use super::access::Pattern;
-use crate::dialect::{Dialect, demand, facts};
 use crate::dialect::pointer::Pointers;
+use crate::dialect::{Dialect, demand, facts};
 
 /// A template.
 #[derive(Debug)]
@@ -234,12 +234,8 @@ mod wire {
 
     fn demand_plan(request: template::Request) -> Result<(demand::Plan, Box<[Pattern]>), Invalid> {
         let template::Request { output_bound, output_times, output_each, elsewhere, uncharged_paths } = request;
-        let places = demand::Places {
-            output: &output_bound,
-            times: &output_times,
-            each: &output_each,
-            elsewhere: &elsewhere,
-        };
+        let places =
+            demand::Places { output: &output_bound, times: &output_times, each: &output_each, elsewhere: &elsewhere };
         let plan = demand::Plan::new(&places).map_err(|_| bad_pointer("/request"))?;
         let paths = uncharged_paths.iter().map(|path| Pattern::parse(path)).collect::<Option<_>>();
         let malformed = || Invalid::new("/request/unchargedPaths", Code::Malformed, "not paths with a final `/*`");

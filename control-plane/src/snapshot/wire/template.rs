@@ -6,8 +6,8 @@ use proto::config::{
 };
 
 use crate::model::template::{
-    AskUsage, AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, RequestLocations, StreamFraming,
-    Template, TemplateSpec, UsageLocations,
+    AskUsage, AuthFailure, CredentialHeader, Dialect, ModelLocations, RealtimeLocations, RequestLocations,
+    StreamFraming, Template, TemplateSpec, UsageLocations,
 };
 
 pub(super) fn template(template: &Template) -> WireTemplate {
