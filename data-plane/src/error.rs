@@ -448,8 +448,6 @@ impl Refusal {
                 | Self::AmbiguousModel
                 | Self::UnreadableModel
                 | Self::ModelTooLate
-                | Self::UnpricedModel
-                | Self::UnboundedRequest
                 | Self::BodyStalled
                 | Self::BodyBroken
                 | Self::Draining

@@ -21,6 +21,8 @@ mod keys;
 mod limits;
 #[path = "gateway/metrics.rs"]
 mod metrics;
+#[path = "gateway/money.rs"]
+mod money;
 #[path = "gateway/passing.rs"]
 mod passing;
 #[path = "gateway/pressure.rs"]
