@@ -183,7 +183,6 @@ async fn a_vendor_that_lies_about_usage_spoils_no_count_and_loses_no_record() {
         r#"{"prompt_tokens":1e99,"completion_tokens":1e99}"#,
         r#"{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615}"#,
         r#"{"prompt_tokens":"12","completion_tokens":"many"}"#,
-        r#"{"prompt_tokens":1000000000000,"completion_tokens":1000000000000}"#,
         "null",
         "[]",
     ];
