@@ -1286,15 +1286,24 @@ export interface components {
             window?: components["schemas"]["LimitWindow"] | null;
             /** @description Paths of the vendor it counts, with `{param}` for a segment and a trailing `/*`; empty: all. */
             resources?: string[];
+            /** @description Models it counts, asked for or sent: exact, or a beginning that ends in `*`; empty: all. */
+            models?: string[];
             /** @description Whether it refuses. */
             mode?: components["schemas"]["LimitMode"];
             /** @description Of `cost`: what becomes of a request whose price is not known. */
             unpriced?: components["schemas"]["Unpriced"];
             /**
              * Format: int64
-             * @description Tokens of output to reserve for a request; what it came to is settled when it ends. 1024 by default.
+             * @description Tokens of output to reserve for a request that does not bound them itself; what it came to is settled when it
+             *     ends. 1024 by default.
              */
             outputEstimate?: number;
+            /**
+             * @description Of `cost`, `outputTokens` and `totalTokens`: a request that does not say how much it may put out at most, or whose
+             *     input cannot be bounded, is refused. What is reserved is then the most that it can come to, so the limit is never
+             *     exceeded.
+             */
+            requireOutputBound?: boolean;
         };
         /**
          * @description What is counted.
@@ -2514,6 +2523,25 @@ export interface components {
             unsettled: boolean;
         };
         RequestId: string;
+        /**
+         * @description What a request says of what it may come to. JSON pointers into its body; a step `*` stands for every element of an
+         *     array.
+         */
+        RequestLocations: {
+            /** @description Tokens of output at most; of several the largest. */
+            outputBound?: string[];
+            /** @description How many answers are wanted; of several the largest. */
+            outputTimes?: string[];
+            /** @description Texts and arrays at these places are asked one by one. */
+            outputEach?: string[];
+            /**
+             * @description What stands for input that is not in the body, so that its bytes do not bound it: addresses, files, earlier
+             *     answers, pictures. Behind `!=`, texts that do not, with a `|` between them.
+             */
+            elsewhere?: string[];
+            /** @description Paths, as access rules write them, whose requests name a model, run none and cost nothing. */
+            unchargedPaths?: string[];
+        };
         /** @description All that is known of one request, and why it ended as it did. What is `null` is unknown. */
         RequestTrace: components["schemas"]["RequestEntry"] & {
             /** @description False: refused before anything was sent. */
@@ -2769,6 +2797,7 @@ export interface components {
             model?: components["schemas"]["ModelLocations"] | null;
             realtime?: components["schemas"]["RealtimeLocations"] | null;
             askUsage?: components["schemas"]["AskUsage"] | null;
+            request?: components["schemas"]["RequestLocations"] | null;
         };
         /** @description How long a gateway waits. */
         Timeouts: {
