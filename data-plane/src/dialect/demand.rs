@@ -129,13 +129,12 @@ impl Walk<'_> {
     fn met(&mut self, value: &Value<'_>) {
         for slot in self.plan.pointers.slots(self.place).iter().map(|slot| usize::from(*slot)) {
             match (&self.plan.kinds[slot], value) {
-                // Nothing, in the vendors' own reading.
-                (Kind::Output(_), Value::Count(0)) => {}
+                // Nothing is no bound, in the vendors' own reading.
+                (Kind::Output(_), Value::Count(0)) | (Kind::Each, Value::Count(_) | Value::Odd) => {}
                 (Kind::Output(_), Value::Count(count)) => self.found.output = self.found.output.max(Some(*count)),
                 (Kind::Times, Value::Count(count)) => self.found.times = self.found.times.max(*count),
                 (Kind::Output(_) | Kind::Times, _) => self.found.unclear = true,
                 (Kind::Each, Value::Text(_) | Value::Array) => self.found.each += 1,
-                (Kind::Each, Value::Count(_) | Value::Odd) => {}
                 (Kind::Elsewhere { but, .. }, Value::Text(text)) if but.iter().any(|but| **but == **text) => {}
                 (Kind::Elsewhere { .. }, _) => self.found.elsewhere = Some(slot),
             }

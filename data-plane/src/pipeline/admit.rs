@@ -80,7 +80,8 @@ fn reserve(call: &mut Call, endpoint: &Endpoint, key: &ApiKey, context: usize) -
     // A token of text has about four bytes. A body that does not say its size is told by what it comes to.
     let body = call.body.as_ref().filter(|body| !body.is_end_stream() && is_json(&call.head.headers));
     let input = body.map(|body| body.size_hint().exact().unwrap_or_default() / 4);
-    acquire(call, [&key.limits, &endpoint.limits], context, input, None).map_err(|refused| refuse(call, refused, None))
+    acquire(call, [&*key.limits, &*endpoint.limits], context, input, None)
+        .map_err(|refused| refuse(call, refused, None))
 }
 
 /// Takes from those rules of both that had to wait for the body. Targets without a price are left out where money is
@@ -92,7 +93,7 @@ pub(super) fn reserve_weighed(
     weight: &Weight,
 ) -> Result<(), Refusal> {
     let targets = permit.endpoint.target.targets();
-    let rules = [&permit.key.limits, &permit.endpoint.limits];
+    let rules = [&*permit.key.limits, &*permit.endpoint.limits];
     let path = &call.head.uri.path()[permit.context..];
     let is_open = |plan: &Plan<'_>, at: usize| !plan.is_barred(at) && !targets[at].provider.disabled;
     let price = |at: usize, input, output| {
@@ -129,7 +130,7 @@ pub(super) fn reserve_weighed(
 /// Takes from all of these rules or from none. What the request came to is settled when its account closes.
 fn acquire(
     call: &mut Call,
-    rules: [&Box<[Rule]>; 2],
+    rules: [&[Rule]; 2],
     context: usize,
     input: Option<u64>,
     load: Option<&Load<'_>>,

@@ -41,7 +41,7 @@ pub(super) struct Named {
     /// As the client calls it; `None`: it has named none, or not readably.
     pub(super) asked: Option<String>,
     /// What each target is asked for where that is another name.
-    pub(super) sent: Box<[Option<Box<str>>]>,
+    pub(super) sent: Names,
 }
 
 /// Decides. `lenient`: what cannot be read names no model, and passes.
@@ -155,6 +155,7 @@ fn in_path(plan: &ModelPlan, path: &str) -> Result<Option<Range<usize>>, Refusal
 }
 
 type Written = Box<[Option<Bytes>]>;
+type Names = Box<[Option<Box<str>>]>;
 
 /// What each target is asked for in place of `asked`, and how that is written.
 fn decide(
@@ -175,7 +176,7 @@ fn decide(
     }
 }
 
-fn judge(permit: &Permit, asked: &str) -> Result<(u64, Box<[Option<Box<str>>]>), Denial> {
+fn judge(permit: &Permit, asked: &str) -> Result<(u64, Names), Denial> {
     let Permit { endpoint, key, .. } = permit;
     let mut name = asked;
     if let Some(rules) = &key.models {

@@ -1,3 +1,5 @@
+//! What is taken, what is settled, and that whoever is refused burns nothing. The clock stands still.
+
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
