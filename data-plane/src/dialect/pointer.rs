@@ -23,11 +23,27 @@ pub struct Pointers {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    children: Vec<(Box<[u8]>, usize)>,
+    children: Vec<Child>,
     /// Of an array.
     element: Option<usize>,
     slots: Vec<Slot>,
     passed: Option<Passed>,
+}
+
+#[derive(Clone, Debug)]
+struct Child {
+    /// The first bytes of its name: tells most names apart without going there.
+    head: u64,
+    name: Box<[u8]>,
+    node: usize,
+}
+
+/// Up to eight bytes, filled up with zeros.
+fn head(name: &[u8]) -> u64 {
+    match name.first_chunk() {
+        Some(head) => u64::from_le_bytes(*head),
+        None => name.iter().rev().fold(0, |head, byte| head << 8 | u64::from(*byte)),
+    }
 }
 
 /// Why a text is handed on as it passes, whatever its length.
@@ -76,18 +92,14 @@ impl Pointers {
         let mut at = 0;
         for step in steps {
             let name = step.replace("~1", "/").replace("~0", "~").into_bytes().into_boxed_slice();
-            let known = if step == EVERY {
-                self.nodes[at].element
-            } else {
-                self.nodes[at].children.iter().find(|(child, _)| *child == name).map(|(_, node)| *node)
-            };
+            let known = if step == EVERY { self.nodes[at].element } else { self.find(at, &name) };
             at = known.unwrap_or_else(|| {
                 self.nodes.push(Node::default());
                 let node = self.nodes.len() - 1;
                 if step == EVERY {
                     self.nodes[at].element = Some(node);
                 } else {
-                    self.nodes[at].children.push((name, node));
+                    self.nodes[at].children.push(Child { head: head(&name), name, node });
                 }
                 node
             });
@@ -112,8 +124,13 @@ impl Pointers {
 
     /// Below `place` under this name.
     pub fn child(&self, place: Place, name: &[u8]) -> Option<Place> {
-        let children = &self.nodes.get(place.0)?.children;
-        children.iter().find(|(child, _)| **child == *name).map(|(_, node)| Place(*node))
+        self.find(place.0, name).map(Place)
+    }
+
+    fn find(&self, at: usize, name: &[u8]) -> Option<usize> {
+        let head = head(name);
+        let is = |child: &&Child| child.head == head && *child.name == *name;
+        self.nodes.get(at)?.children.iter().find(is).map(|child| child.node)
     }
 
     /// Whether a name that is looked for below `place` is this one in another case.

@@ -129,18 +129,17 @@ impl Scanner {
                 State::Text | State::InName => rest = self.take_text(pointers, rest, sink),
                 State::Passed(why) => rest = self.pass_text(why, rest, sink),
                 State::Skip => rest = self.skip(rest, sink),
-                State::Word | State::SkipWord if !is_end_of_word(byte) => {
+                State::Word | State::SkipWord => rest = self.take_word(pointers, rest, sink),
+                // Nearly every name is followed by its colon, and nearly every value by a comma and the next name.
+                State::Colon if byte == b':' => {
+                    self.state = State::Value;
                     rest = after;
-                    if self.state == State::Word {
-                        self.keep(&[byte]);
-                    }
                 }
-                // The byte behind a word belongs to what comes next: it is not taken.
-                State::Word => {
-                    self.word(pointers, sink);
-                    self.behind(sink);
+                State::Behind if byte == b',' && after.first() == Some(&b'"') && self.in_object() => {
+                    self.begin_text();
+                    self.state = State::InName;
+                    rest = &after[1..];
                 }
-                State::SkipWord => self.behind(sink),
                 State::Value | State::FirstElement | State::Name | State::Colon | State::Behind => {
                     rest = after;
                     if !byte.is_ascii_whitespace() {
@@ -166,7 +165,7 @@ impl Scanner {
                 self.begin_text();
                 self.state = State::InName;
             }
-            (State::Name | State::Behind, b'}') if self.depth > 0 && !self.in_array() => {
+            (State::Name | State::Behind, b'}') if self.in_object() => {
                 self.depth -= 1;
                 self.behind(sink);
             }
@@ -188,6 +187,10 @@ impl Scanner {
     /// Whether the innermost on the path is an array.
     fn in_array(&self) -> bool {
         self.depth > 0 && self.arrays & (1 << (self.depth - 1)) != 0
+    }
+
+    fn in_object(&self) -> bool {
+        self.depth > 0 && !self.in_array()
     }
 
     /// Steps into an object or array at `place`.
@@ -276,7 +279,7 @@ impl Scanner {
         if std::mem::take(&mut self.escape) {
             rest = &rest[1..];
         }
-        while let Some(index) = memchr::memchr2(b'"', b'\\', rest) {
+        while let Some(index) = quote_or_escape(rest) {
             let quote = rest[index] == b'"';
             rest = &rest[index + 1..];
             if quote {
@@ -310,7 +313,7 @@ impl Scanner {
             self.keep(&bytes[..1]);
             from = 1;
         }
-        while let Some(offset) = memchr::memchr2(b'"', b'\\', &bytes[from..]) {
+        while let Some(offset) = quote_or_escape(&bytes[from..]) {
             let index = from + offset;
             if bytes[index] == b'"' {
                 if self.state == State::InName && !self.escaped && !self.overlong && self.text.is_empty() {
@@ -367,6 +370,23 @@ impl Scanner {
         self.state = State::Colon;
     }
 
+    /// Takes a number or word up to what follows it, which is not taken, or to the end of the piece.
+    fn take_word<'a>(&mut self, pointers: &Pointers, bytes: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+        let end = bytes.iter().position(|byte| is_end_of_word(*byte));
+        let (word, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        let wanted = self.state == State::Word;
+        if wanted {
+            self.keep(word);
+        }
+        if end.is_some() {
+            if wanted {
+                self.word(pointers, sink);
+            }
+            self.behind(sink);
+        }
+        rest
+    }
+
     fn word(&mut self, pointers: &Pointers, sink: &mut impl Sink) {
         let number = if self.overlong { None } else { whole_number(&self.text) };
         if let Some(place) = self.place.filter(|_| self.text != b"null") {
@@ -397,6 +417,26 @@ impl Scanner {
         }
         &[]
     }
+}
+
+/// Where the first quote or backslash is. Names and most values are short: eight bytes at a time finds theirs before a
+/// search that is made for long texts has begun.
+fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // A bit for each byte that is zero. Those above the first may be wrong; only the first is asked for.
+    let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut at = 0;
+    for word in words.iter().take(4) {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    memchr::memchr2(b'"', b'\\', &bytes[at..]).map(|index| at + index)
 }
 
 fn is_end_of_word(byte: u8) -> bool {
@@ -468,6 +508,24 @@ mod tests {
         for piece in 1..document.len() {
             let found = scan(&pointers, document, piece);
             assert_eq!(found, ["0='gpt-4o\"'", "1=12", "2=3", "3=0", "end"], "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn the_first_quote_or_backslash_is_found_wherever_it_is() {
+        for length in 0..80 {
+            for other in [b'x', b'!', b'#', b'[', b']', 0, 0xff, b'"' | 0x80, b'\\' | 0x80] {
+                let plain = vec![other; length];
+                assert_eq!(quote_or_escape(&plain), None);
+                for at in 0..length {
+                    for (first, second) in [(b'"', b'"'), (b'"', b'\\'), (b'\\', b'"')] {
+                        let mut text = plain.clone();
+                        text[at] = first;
+                        text[at + 1..].fill(second);
+                        assert_eq!(quote_or_escape(&text), Some(at), "{text:?}");
+                    }
+                }
+            }
         }
     }
 
