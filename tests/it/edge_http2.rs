@@ -112,6 +112,28 @@ async fn limits_are_announced_and_refusals_are_ours() {
 }
 
 #[tokio::test]
+async fn a_head_beyond_what_was_announced_costs_its_stream_and_nothing_else() {
+    let (stack, upstream, _provider, key) = stack(&[]).await;
+    let mut client = connect(&stack, &[]).await;
+    let large = "x".repeat(30_000);
+    let more = [("x-a", large.as_str()), ("x-b", &large), ("x-c", &large)];
+    client.send(headers(1, &head(&key, "/openai/v1/models", &more))).await;
+    loop {
+        let frame = client.frame().await.expect("the connection must stay");
+        if frame.stream == 1 {
+            let status = frame.kind == HEADERS && frame.flags & END_STREAM != 0;
+            assert!(status || frame.kind == RST_STREAM, "no answer of a vendor: {frame:?}");
+            break;
+        }
+    }
+    assert_eq!(upstream.seen().len(), 0);
+    // On the same connection, and what the refused head taught the decompressor is not lost.
+    client.send(headers(3, &head(&key, "/openai/v1/models", &[]))).await;
+    assert!(body(&mut client, 3).await.contains("v1/models"));
+    stack.shutdown().await;
+}
+
+#[tokio::test]
 async fn floods_of_frames_that_carry_nothing_are_calmed() {
     let (stack, _upstream, _provider, key) = stack(&[]).await;
     let request = |stream| headers(stream, &head(&key, "/openai/v1/models", &[]));

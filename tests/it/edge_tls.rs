@@ -15,6 +15,8 @@ use tests::{
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::processes::Deployment;
+
 /// Files of a certificate, and who is trusted because of them.
 struct Pair {
     certificate_file: PathBuf,
@@ -180,6 +182,46 @@ async fn certificates_are_renewed_under_an_open_stream() {
     streaming.until("last").await;
     streaming.until("0\r\n\r\n").await;
     stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_hung_up_on_serves_new_certificates_at_once_and_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let mut pair = Pair::new(&folder, "gw", &["gw.example"]);
+    let deployment = Deployment::new(None);
+    let _control_plane = deployment.control_plane().await;
+    let certificates = Pair::setting(&[&pair]);
+    // Nobody looks at the files by itself while this runs.
+    let settings = [("LOCKGATE_TLS__CERTIFICATES", certificates.as_str()), ("LOCKGATE_TLS__RELOAD", "1h")];
+    let mut node = deployment.node_with(&settings);
+    node.ready(deployment.admin, "/readyz").await;
+    let connect = async |pair: &Pair| {
+        let trusted = [pair.certificate.clone()];
+        Raw::connect_tls(deployment.gateway, "gw.example", &trusted, &["http/1.1"]).await
+    };
+    let asked = "GET /nothing/here HTTP/1.1\r\nHost: gw\r\n\r\n";
+    let mut open = connect(&pair).await.unwrap();
+    open.send(asked).await;
+    assert_eq!(open.answer().await.0.status, 404);
+
+    pair.renew(&["gw.example"], |_| {});
+    assert!(connect(&pair).await.is_err(), "not before somebody says so");
+    node.signal("HUP");
+    eventually("the new certificate", async || connect(&pair).await.map(drop).map_err(|error| error.to_string())).await;
+    // What was open stays open, and one that cannot be used changes nothing.
+    open.send(asked).await;
+    assert_eq!(open.answer().await.0.status, 404);
+    let good = fs::read(&pair.certificate_file).unwrap();
+    fs::write(&pair.certificate_file, "garbage").unwrap();
+    node.signal("HUP");
+    eventually("the node to say why", async || {
+        let output = node.output();
+        if output.contains("new certificates cannot be used") { Ok(()) } else { Err(output) }
+    })
+    .await;
+    fs::write(&pair.certificate_file, good).unwrap();
+    assert!(connect(&pair).await.is_ok());
+    assert!(node.terminate().await.success());
 }
 
 #[tokio::test]

@@ -1,7 +1,12 @@
 //! A proxy over several providers: what is tried again elsewhere, what is not, and what everyone is told about it.
 
 use serde_json::{Value, json};
-use tests::{Answer, Endpoint, Gate, Key, Stack, Upstream, Vendor, assert_refusal, client::Call, client::Reply};
+use tests::eventually;
+use tests::{
+    Answer, Client, Endpoint, Gate, Key, Stack, Upstream, Vendor, assert_refusal, client::Call, client::Reply,
+};
+
+use super::processes::{Deployment, a_provider, answers};
 
 /// Two vendors, two providers `aa` and `bb`, and a proxy over both.
 struct Two {
@@ -273,4 +278,50 @@ async fn a_provider_that_is_switched_off_is_passed_over() {
     let elsewhere = stack.send(&Call::get("/both/v1/models")).await;
     assert_eq!(elsewhere.header("x-lockgate-attempts"), None, "nothing was attempted");
     stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_log_line_tells_every_attempt_and_why_it_ended() {
+    let deployment = Deployment::new(None);
+    let (a, b) = (Upstream::start(Vendor::OpenAi).await, Upstream::start(Vendor::OpenAi).await);
+    let _control_plane = deployment.control_plane().await;
+    let rest = deployment.first_owner().await;
+    let mut node = deployment.node();
+    node.ready(deployment.admin, "/readyz").await;
+    let key = a_provider(&rest, &a).await;
+    answers(deployment.gateway, &key).await;
+    let second = json!({
+        "name": "second", "template": "openai", "context": "/second",
+        "upstream": {"url": b.url(), "credential": {"value": b.credential()}},
+    });
+    rest.post("/llm-providers", &second).await.expect(201);
+    let both = json!({
+        "name": "both", "context": "/both",
+        "targets": [{"provider": "openai"}, {"provider": "second", "priority": 1}],
+    });
+    rest.post("/llm-proxies", &both).await.expect(201);
+    for endpoint in ["second", "both"] {
+        let deployment = json!({"endpoint": endpoint, "gateway": "default"});
+        rest.post("/deployments?wait=10s", &deployment).await.expect(200);
+    }
+    let key = rest.post("/api-keys", &json!({"name": "both", "endpoints": ["both"]})).await.expect(201);
+    let key = key["key"].as_str().unwrap();
+
+    let client = Client::new(&deployment.gateway.to_string());
+    let call = Call::post("/both/v1/chat/completions", &Vendor::OpenAi.chat_body(false)).key(key);
+    let reply = eventually("the new key to be served", async || {
+        a.next(Vendor::OpenAi.error(503, "not now"));
+        let reply = client.send(&call).await;
+        if reply.status() == 200 { Ok(reply) } else { Err(reply.text()) }
+    })
+    .await;
+    assert_attempts(&reply, "openai;503, second;200");
+    let id = reply.header("x-lockgate-request-id").unwrap();
+    let line = eventually("the line of the request", async || {
+        let output = node.output();
+        output.lines().find(|line| line.contains(id)).map(str::to_owned).ok_or(output)
+    })
+    .await;
+    assert!(line.contains(r#"attempts="openai;503, second;200""#), "{line}");
+    assert!(line.contains("status=200") && line.contains(r#"provider.name="second""#), "{line}");
 }

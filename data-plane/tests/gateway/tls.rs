@@ -1,14 +1,17 @@
-//! Vendors behind TLS, with a private authority.
+//! TLS on both sides: vendors behind it, with a private authority, and clients of ours.
 
 use std::sync::Arc;
 
+use data_plane::config::Certificate;
 use proto::config::{Endpoint, Kind, endpoint};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio_rustls::TlsAcceptor;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::fixture::*;
+use super::tunnel;
 
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -109,4 +112,69 @@ async fn a_vendor_that_speaks_no_tls_is_a_502() {
     };
     let (answer, ()) = tokio::join!(stand.ask(post("/v1/x", "{}")), serve);
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (502, &"upstream_tls".into()));
+}
+
+#[tokio::test]
+async fn a_websocket_passes_through_our_own_tls_in_both_directions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate_file, key_file) = (folder.path().join("gw.pem"), folder.path().join("gw.key"));
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["gw.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let vendor = Vendor::start().await;
+    let mut stand = Stand::with(Some(&tunnel::draft(&vendor)), |config| {
+        config.tls.certificates = vec![Certificate { certificate_file, key_file }];
+    })
+    .await;
+
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut trust = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    trust.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let plain = TcpStream::connect(stand.address).await.unwrap();
+    let name = ServerName::try_from("gw.example").unwrap();
+    let mut client = Client::around(TlsConnector::from(Arc::new(trust)).connect(name, plain).await.unwrap());
+
+    // The first frame comes in one record with the handshake, before anybody has agreed to anything.
+    let early = [0x82, 0x83, 0, 0, 0, 0, 1, 2, 3];
+    client.send([tunnel::keyed("").as_bytes(), &early].concat()).await;
+    let mut upstream = vendor.accept().await;
+    upstream.head().await;
+    upstream.nothing_more().await;
+    upstream.send(format!("{}\r\n", tunnel::AGREED)).await;
+    let answer = client.head().await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert_eq!(upstream.exactly(early.len()).await, early);
+    // More than a record of TLS and a buffer of ours hold.
+    let long: Vec<u8> = (0..=u8::MAX).cycle().take(300_000).collect();
+    let frame = |mask: u8, key: &[u8]| {
+        let length = u64::try_from(long.len()).unwrap().to_be_bytes();
+        [&[0x82, mask | 127][..], &length, key, &long].concat()
+    };
+    let (up, down) = (frame(0x80, &[0; 4]), frame(0, &[]));
+    let talk = async {
+        client.send(&up).await;
+        client.exactly(down.len()).await
+    };
+    let echo = async {
+        let taken = upstream.exactly(up.len()).await;
+        upstream.send(&down).await;
+        taken
+    };
+    let (came, went) = tokio::join!(talk, echo);
+    assert!(came == down && went == up, "every byte, in order");
+    client.send(tunnel::CLIENT_CLOSES).await;
+    assert_eq!(upstream.exactly(8).await, tunnel::CLIENT_CLOSES);
+    upstream.send(tunnel::VENDOR_CLOSES).await;
+    drop(upstream);
+    assert_eq!(client.rest().await, tunnel::VENDOR_CLOSES);
+    let record = stand.record().await;
+    assert_eq!(record.status, Some(101));
+    assert_eq!(record.request_bytes, (early.len() + up.len() + tunnel::CLIENT_CLOSES.len()) as u64);
 }

@@ -11,11 +11,11 @@ use super::fixture::*;
 
 const NONCE: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// What RFC 6455 section 1.3 has for this nonce.
-const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+pub const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 /// A close frame of each side: "normal".
-const VENDOR_CLOSES: &[u8] = &[0x88, 2, 0x03, 0xe8];
-const CLIENT_CLOSES: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+pub const VENDOR_CLOSES: &[u8] = &[0x88, 2, 0x03, 0xe8];
+pub const CLIENT_CLOSES: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 const GOING_AWAY: &[u8] = &[0x88, 2, 0x03, 0xe9];
 
 fn realtime() -> config::Template {
@@ -26,7 +26,7 @@ fn realtime() -> config::Template {
     }
 }
 
-fn draft(vendor: &Vendor) -> Draft {
+pub fn draft(vendor: &Vendor) -> Draft {
     Draft::new(&vendor.url()).put(Kind::Template, TEMPLATE, &realtime())
 }
 
@@ -38,7 +38,7 @@ fn upgrade(path: &str, headers: &str) -> String {
     )
 }
 
-fn keyed(headers: &str) -> String {
+pub fn keyed(headers: &str) -> String {
     upgrade("/openai/v1/realtime?model=gpt-realtime", &format!("X-API-Key: {}\r\n{headers}", key(1)))
 }
 
