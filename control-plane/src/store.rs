@@ -30,6 +30,7 @@ pub mod throttle;
 pub mod unlogged;
 pub mod usage;
 pub mod usage_sum;
+mod usage_total;
 pub mod wake;
 
 use std::collections::HashSet;

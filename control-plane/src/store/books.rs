@@ -74,6 +74,9 @@ struct Totals {
     hour_requests: i64,
     hour_input: i64,
     hour_output: i64,
+    total_requests: i64,
+    total_input: i64,
+    total_output: i64,
     /// Of the time that the log has.
     logged_requests: i64,
     logged_input: i64,
@@ -139,6 +142,9 @@ pub async fn audit(
         ("requests by minute, against the hours", totals.minute_requests, totals.hour_requests),
         ("input tokens by minute, against the hours", totals.minute_input, totals.hour_input),
         ("output tokens by minute, against the hours", totals.minute_output, totals.hour_output),
+        ("requests of all together by hour, against the hours", totals.total_requests, totals.hour_requests),
+        ("input tokens of all together by hour, against the hours", totals.total_input, totals.hour_input),
+        ("output tokens of all together by hour, against the hours", totals.total_output, totals.hour_output),
         ("requests by hour, against the records", totals.logged_requests, totals.records + totals.unlogged),
         ("input tokens by hour, against the records", totals.logged_input, totals.input + totals.unlogged_input),
         ("output tokens by hour, against the records", totals.logged_output, totals.output + totals.unlogged_output),
@@ -172,6 +178,8 @@ async fn totals(
     let sql = format!(
         "SELECT * FROM (SELECT {} FROM usage_rollup WHERE organization_id = $1 AND grain IN ('minute', 'hour') \
          AND start_us >= $2 AND start_us < $3) AS sums, \
+         (SELECT {} FROM usage_total WHERE organization_id = $1 AND grain = 'hour' \
+         AND start_us >= $6 AND start_us < $3) AS whole, \
          (SELECT COUNT(*) AS records, CAST(COALESCE(SUM(input_tokens), 0) AS BIGINT) AS input, \
          CAST(COALESCE(SUM(output_tokens), 0) AS BIGINT) AS output \
          FROM usage_record WHERE organization_id = $1 AND id >= $4 AND id < $5 AND started_at_us >= $7 \
@@ -182,7 +190,8 @@ async fn totals(
          FROM usage_unlogged WHERE organization_id = $1 AND start_us >= $7 AND start_us < $3) AS apart, \
          (SELECT COUNT(*) AS unsettled FROM usage_record WHERE organization_id = $1 AND id >= $4 AND id < $5 \
          AND started_at_us >= $2 AND started_at_us < $3 AND unsettled) AS open",
-        sums.join(", ")
+        sums.join(", "),
+        columns.map(|(column, short)| sum(column, "hour", "$6", &format!("total_{short}"))).join(", "),
     );
     Ok(run!(transaction, connection => sqlx::query_as(AssertSqlSafe(sql))
         .bind(organization_id).bind(from_us).bind(to_us).bind(id_at(from_us - SLACK_US)).bind(id_at(to_us + SLACK_US))

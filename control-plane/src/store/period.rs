@@ -123,6 +123,13 @@ pub async fn drop_before(store: &Store, kind: Kept, cut_us: i64) -> Result<usize
                 Engine::Sqlite { .. } => format!("DELETE FROM {} WHERE {}", period.parent(), period.check()),
             };
             execute!(transaction, sqlx::query(AssertSqlSafe(sql)))?;
+            execute!(
+                transaction,
+                sqlx::query("DELETE FROM usage_total WHERE grain = $1 AND start_us >= $2 AND start_us < $3")
+                    .bind(kind.grain())
+                    .bind(period.start_us)
+                    .bind(period.end_us)
+            )?;
         }
         transaction.commit().await?;
         store.forget_period(name);

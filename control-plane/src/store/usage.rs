@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::period::{self, Period};
 use super::unlogged::Unlogged;
+use super::usage_total::Totals;
 use super::{Store, Transaction, books, engine::run, microseconds, now};
 use crate::model::{
     error::Error,
@@ -60,7 +61,8 @@ impl Keep {
 pub async fn ingest(store: &Store, batch: &Batch, keep: &Keep) -> Result<Ingested, Error> {
     let mut logs: BTreeMap<Period, Vec<&Record>> = BTreeMap::new();
     let mut counted: Vec<&Record> = Vec::new();
-    let (mut sums, mut over, mut unlogged) = (BTreeMap::new(), 0_usize, Unlogged::default());
+    let (mut sums, mut totals, mut unlogged) = (BTreeMap::new(), Totals::default(), Unlogged::default());
+    let mut over = 0_usize;
     for (index, record) in batch.records.iter().enumerate() {
         // Evenly over the batch, where not all may be logged.
         let share = |index: usize| index * keep.logged.min(batch.records.len()) / batch.records.len();
@@ -91,7 +93,7 @@ pub async fn ingest(store: &Store, batch: &Batch, keep: &Keep) -> Result<Ingeste
     }
     let known = i64::try_from(batch.records.len() - counted.len()).unwrap_or_default();
     for record in counted {
-        add(&mut sums, keep, record);
+        add((&mut sums, &mut totals), keep, record);
     }
     // In the order of their keys, so that two batches at once cannot wait for each other.
     let rows: Vec<(&SumKey, &Sum)> = sums.iter().collect();
@@ -101,6 +103,7 @@ pub async fn ingest(store: &Store, batch: &Batch, keep: &Keep) -> Result<Ingeste
             raise(&mut transaction, batch.organization_id, table, piece).await?;
         }
     }
+    totals.store(&mut transaction, batch.organization_id).await?;
     note_last_use(&mut transaction, batch).await?;
     books::note(&mut transaction, batch, missing, known).await?;
     unlogged.store(&mut transaction, batch.organization_id).await?;
@@ -294,7 +297,7 @@ struct SumKey {
 }
 
 /// The figures of a row, in the order of [`FIGURES`].
-type Sum = [i64; FIGURES.len()];
+pub(super) type Sum = [i64; FIGURES.len()];
 
 /// The columns that are added up.
 pub(super) const FIGURES: [&str; 19] = [
@@ -320,9 +323,10 @@ pub(super) const FIGURES: [&str; 19] = [
 ];
 
 /// The columns that tell one row from another.
-const GROUPS: &str = "organization_id, grain, start_us, endpoint_id, provider_id, api_key_id, model, outcome";
+const GROUPS: [&str; 8] =
+    ["organization_id", "grain", "start_us", "endpoint_id", "provider_id", "api_key_id", "model", "outcome"];
 
-fn add(sums: &mut BTreeMap<SumKey, Sum>, keep: &Keep, record: &Record) {
+fn add((sums, totals): (&mut BTreeMap<SumKey, Sum>, &mut Totals), keep: &Keep, record: &Record) {
     // Of a request that never reached a vendor it is known that it used nothing.
     let unknown = record.admitted && (record.input_tokens.is_none() || record.output_tokens.is_none());
     let known = |count: Option<i64>| count.unwrap_or(0);
@@ -350,20 +354,36 @@ fn add(sums: &mut BTreeMap<SumKey, Sum>, keep: &Keep, record: &Record) {
     for kind in GRAINS {
         let Some(period) = keep.period(kind, record) else { continue };
         let at_us = keep.at(record);
+        let start_us = at_us - at_us.rem_euclid(kind.length_us());
+        totals.add(kind, start_us, record, &figures);
         let key = SumKey {
             period,
-            start_us: at_us - at_us.rem_euclid(kind.length_us()),
+            start_us,
             endpoint_id: record.endpoint_id,
             provider_id: record.provider_id.unwrap_or_default(),
             api_key_id: record.api_key_id,
             model: record.model().to_owned(),
             outcome: record.outcome.as_str(),
         };
-        let sum = sums.entry(key).or_insert([0; FIGURES.len()]);
-        for (sum, figure) in sum.iter_mut().zip(figures) {
-            *sum = sum.saturating_add(figure);
-        }
+        plus(sums.entry(key).or_default(), &figures);
     }
+}
+
+pub(super) fn plus(sum: &mut Sum, figures: &Sum) {
+    for (sum, figure) in sum.iter_mut().zip(figures) {
+        *sum = sum.saturating_add(*figure);
+    }
+}
+
+/// The statement that adds so many rows to those that are there.
+pub(super) fn raising(table: &str, groups: &[&str], rows: usize) -> String {
+    let groups_text = groups.join(", ");
+    format!(
+        "INSERT INTO {table} ({groups_text}, {}) VALUES {} ON CONFLICT ({groups_text}) DO UPDATE SET {}",
+        FIGURES.join(", "),
+        period::placeholders(rows, groups.len() + FIGURES.len()),
+        FIGURES.map(|figure| format!("{figure} = {table}.{figure} + excluded.{figure}")).join(", "),
+    )
 }
 
 async fn raise(
@@ -372,13 +392,7 @@ async fn raise(
     table: &str,
     rows: &[(&SumKey, &Sum)],
 ) -> Result<(), Error> {
-    let raised = FIGURES.map(|figure| format!("{figure} = {table}.{figure} + excluded.{figure}"));
-    let sql = format!(
-        "INSERT INTO {table} ({GROUPS}, {}) VALUES {} ON CONFLICT ({GROUPS}) DO UPDATE SET {}",
-        FIGURES.join(", "),
-        period::placeholders(rows.len(), 8 + FIGURES.len()),
-        raised.join(", "),
-    );
+    let sql = raising(table, &GROUPS, rows.len());
     run!(transaction, connection => {
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for (key, sum) in rows {

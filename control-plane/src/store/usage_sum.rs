@@ -1,9 +1,10 @@
 //! Sums of usage over any time: whole days from the sums by day, what is left at the ends from those by hour and minute.
+//! What asks for no endpoint, provider or key reads the sums over all of them.
 
 use sqlx::{AssertSqlSafe, FromRow, types::Uuid};
 use time::OffsetDateTime;
 
-use super::{Transaction, engine::run, period, request::Names, usage::FIGURES};
+use super::{Transaction, engine::run, period, request::Names, usage::FIGURES, usage_total};
 use crate::model::{
     error::Error,
     usage::{Dimension, Figures, Interval, Kept, Outcome, UsageSum, dollars},
@@ -46,6 +47,14 @@ impl SumQuery {
             _ => Kept::Minutes,
         };
         self.from_us -= self.from_us.rem_euclid(length.length_us());
+    }
+
+    /// Whether it is all the same who made the requests, and over what.
+    fn is_total(&self) -> bool {
+        let Self { endpoint_id, provider_id, api_key_id, label, group_by, .. } = self;
+        let filter = endpoint_id.or(*provider_id).or(*api_key_id);
+        let wide = |dimension: &Dimension| matches!(dimension, Dimension::Model | Dimension::Outcome);
+        filter.is_none() && label.is_none() && group_by.iter().all(wide)
     }
 
     /// Few rows are read wherever a span holds whole hours or days.
@@ -151,6 +160,9 @@ fn text(query: &SumQuery) -> String {
         .segments()
         .into_iter()
         .map(|(kept, from, to)| {
+            if query.is_total() {
+                return usage_total::part(kept, from, to);
+            }
             format!(
                 "SELECT start_us, endpoint_id, provider_id, api_key_id, model, outcome, {figures} FROM usage_rollup \
                  WHERE organization_id = $1 AND grain = '{grain}' AND start_us >= {from} AND start_us < {to} \
@@ -254,6 +266,19 @@ mod tests {
         assert_eq!(segments(MINUTE, 2 * MINUTE, Interval::None), [(Kept::Minutes, MINUTE, 2 * MINUTE)]);
         let gaps = segments(from, to, Interval::None);
         assert!(gaps.windows(2).all(|pair| pair[0].2 == pair[1].1));
+    }
+
+    #[test]
+    fn the_few_rows_over_all_keys_are_read_where_they_will_do() {
+        let total = |group_by: &[Dimension], label: Option<&str>, api_key_id: Option<Uuid>| {
+            let (group_by, label) = (group_by.to_vec(), label.map(str::to_owned));
+            text(&SumQuery { to_us: DAY, group_by, label, api_key_id, ..SumQuery::default() }).contains("usage_total")
+        };
+        assert!(total(&[], None, None) && total(&[Dimension::Outcome, Dimension::Model], None, None));
+        for other in [Dimension::Key, Dimension::Endpoint, Dimension::Proxy, Dimension::Provider] {
+            assert!(!total(&[Dimension::Model, other], None, None), "{other:?}");
+        }
+        assert!(!total(&[], Some("team"), None) && !total(&[], None, Some(Uuid::nil())));
     }
 
     #[test]

@@ -4,14 +4,15 @@ use control_plane::model::usage::{Batch, Kept, Outcome, Record, Retention};
 use control_plane::store::engine::Engine;
 use control_plane::store::usage::{Ingested, Keep, ingest};
 use control_plane::store::{Store, microseconds, now, period};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{On, Plane};
 use crate::on_both_engines;
 use crate::steps::default_gateway;
 
-const DAY_US: i64 = 86_400_000_000;
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
 
 fn record(started_at_us: i64, model: &str, cost_nanos: Option<i64>) -> Record {
     Record {
@@ -137,6 +138,33 @@ on_both_engines! {
         assert_eq!(admin.get("/requests").await.expect(200).body["data"].as_array().unwrap().len(), 2);
     }
 
+    async fn what_is_asked_of_all_together_is_what_the_parts_add_up_to(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        let at = microseconds(now());
+        let refused = Record { outcome: Outcome::Refused, ..record(at, "", None) };
+        let long_ago = record(at - 6 * DAY_US, "b", Some(3));
+        let mut records: Vec<Record> = (0..5).map(|hours| record(at - hours * HOUR_US, "a", Some(hours))).collect();
+        records.extend([record(at, "b", Some(7)), refused, long_ago]);
+        ingest(&store, &batch(&store, 1, records).await, &keep(Retention::default(), 8)).await.unwrap();
+        let from = (now() - time::Duration::days(9)).format(&time::format_description::well_known::Rfc3339).unwrap();
+        let figures = |usage: &Value| {
+            let mut rows: Vec<Value> = usage["data"].as_array().unwrap().clone();
+            rows.iter_mut().for_each(|row| drop(row.as_object_mut().unwrap().remove("key")));
+            (rows, usage["totals"].clone())
+        };
+        for more in ["", "&model=b", "&outcome=refused", "&interval=hour", "&interval=day&groupBy=model"] {
+            // All of it is one key's, so that grouping by it changes where the rows come from and nothing else.
+            let joined = if more.contains("groupBy") { format!("{more},key") } else { format!("{more}&groupBy=key") };
+            let [whole, parts] = [more, joined.as_str()].map(|query| format!("/usage?from={from}{query}"));
+            let whole = admin.get(&whole).await.expect(200).body;
+            assert_eq!(figures(&whole), figures(&admin.get(&parts).await.expect(200).body), "{more}");
+            assert_ne!(whole["totals"]["requests"], 0, "{more}");
+        }
+        assert_eq!(period::drop_before(&store, Kept::Minutes, at - 3 * DAY_US).await.unwrap(), 1);
+        let usage = admin.get(&format!("/usage?from={from}")).await.expect(200).body;
+        assert_eq!(usage["totals"]["requests"], 8, "the hours and days of it are still there");
+    }
+
     async fn a_sampled_log_leaves_the_sums_whole(plane: Plane) {
         let (admin, store) = (plane.admin().await, plane.store().await);
         let at = microseconds(now());
@@ -162,12 +190,12 @@ on_both_engines! {
         let audit = async || admin.get(&format!("/usage/audit?from={from}")).await.expect(200).body;
         let before = audit().await;
         assert_eq!((&before["balanced"], &before["unlogged"]), (&json!(true), &json!(1)), "{before:#}");
-        assert_eq!(before["sums"][3]["counted"], 3, "{before:#}");
+        assert_eq!(before["sums"][6]["counted"], 3, "{before:#}");
         for (kept, counted) in [(Kept::Requests, 3), (Kept::Minutes, 1)] {
             assert_eq!(period::drop_before(&store, kept, at - 3 * DAY_US).await.unwrap(), 1, "{kept:?}");
             let after = audit().await;
             assert_eq!((&after["balanced"], &after["sums"][0]["counted"]), (&json!(true), &json!(counted)), "{after:#}");
-            assert_eq!(after["sums"][3]["counted"], 1, "{after:#}");
+            assert_eq!(after["sums"][6]["counted"], 1, "{after:#}");
         }
     }
 
@@ -178,11 +206,13 @@ on_both_engines! {
         let audit = async || admin.get("/usage/audit").await.expect(200).body;
         assert_eq!(audit().await["balanced"], json!(true));
         let faults = [
-            ("UPDATE usage_rollup SET requests = requests + 1 WHERE grain = 'hour'", [0, 3]),
-            ("UPDATE usage_rollup SET requests = requests - 1 WHERE grain = 'hour'", [9, 9]),
+            ("UPDATE usage_rollup SET requests = requests + 1 WHERE grain = 'hour'", [0, 6]),
+            ("UPDATE usage_rollup SET requests = requests - 1 WHERE grain = 'hour'", [99, 99]),
             ("UPDATE usage_rollup SET input_tokens = input_tokens - 1 WHERE grain = 'minute'", [1, 1]),
-            ("UPDATE usage_rollup SET input_tokens = input_tokens + 1 WHERE grain = 'minute'", [9, 9]),
-            ("UPDATE usage_record SET output_tokens = 4", [5, 5]),
+            ("UPDATE usage_rollup SET input_tokens = input_tokens + 1 WHERE grain = 'minute'", [99, 99]),
+            ("UPDATE usage_total SET output_tokens = output_tokens + 1 WHERE grain = 'hour'", [5, 5]),
+            ("UPDATE usage_total SET output_tokens = output_tokens - 1 WHERE grain = 'hour'", [99, 99]),
+            ("UPDATE usage_record SET output_tokens = 4", [8, 8]),
         ];
         for (fault, found) in faults {
             execute(&store, fault).await;
@@ -190,7 +220,7 @@ on_both_engines! {
             let sums = audit["sums"].as_array().unwrap().iter().enumerate();
             let wrong: Vec<usize> =
                 sums.filter(|(_, sum)| sum["counted"] != sum["expected"]).map(|(index, _)| index).collect();
-            let expected: Vec<usize> = found.into_iter().filter(|index| *index < 6).collect();
+            let expected: Vec<usize> = found.into_iter().filter(|index| *index < 9).collect();
             assert!(expected.iter().all(|index| wrong.contains(index)), "{fault}: {audit:#}");
             assert_eq!(audit["balanced"], json!(expected.is_empty()), "{fault}: {audit:#}");
         }
