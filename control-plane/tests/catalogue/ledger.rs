@@ -149,7 +149,9 @@ on_both_engines! {
         let from = (now() - time::Duration::days(9)).format(&time::format_description::well_known::Rfc3339).unwrap();
         let figures = |usage: &Value| {
             let mut rows: Vec<Value> = usage["data"].as_array().unwrap().clone();
-            rows.iter_mut().for_each(|row| drop(row.as_object_mut().unwrap().remove("key")));
+            for row in &mut rows {
+                row.as_object_mut().unwrap().remove("key");
+            }
             (rows, usage["totals"].clone())
         };
         for more in ["", "&model=b", "&outcome=refused", "&interval=hour", "&interval=day&groupBy=model"] {
