@@ -136,7 +136,7 @@ impl Pointers {
     /// Whether a name that is looked for below `place` is this one in another case.
     pub fn has_like(&self, place: Place, name: &[u8]) -> bool {
         self.nodes.get(place.0).is_some_and(|node| {
-            node.children.iter().any(|(child, _)| child.eq_ignore_ascii_case(name) && **child != *name)
+            node.children.iter().any(|child| child.name.eq_ignore_ascii_case(name) && *child.name != *name)
         })
     }
 
