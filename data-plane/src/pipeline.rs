@@ -7,6 +7,7 @@ mod admit;
 mod attempts;
 mod authenticate;
 mod bill;
+mod choose;
 mod clock;
 mod denial;
 mod dispatch;

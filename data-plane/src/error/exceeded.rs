@@ -16,10 +16,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Which limit, and when it frees.
 pub(super) fn message(exceeded: &Exceeded) -> String {
-    let Exceeded { rule, owner, metric, measured, allowed, window, frees_in, frees_at_us: _ } = exceeded;
-    let owner = match owner {
-        Owner::ApiKey(_) => "API key",
-        Owner::Endpoint(_) => "endpoint",
+    let Exceeded { rule, owner, provider, metric, measured, allowed, window, frees_in, frees_at_us: _ } = exceeded;
+    let owner = match (provider, owner) {
+        (Some(provider), _) => format!("the provider `{provider}`"),
+        (None, Owner::ApiKey(_)) => "this API key".to_owned(),
+        (None, Owner::Endpoint(_)) => "this endpoint".to_owned(),
     };
     let per = if window.is_empty() { "at once".to_owned() } else { format!("per {window}") };
     let amount = |amount: u64| match metric {
@@ -30,13 +31,13 @@ pub(super) fn message(exceeded: &Exceeded) -> String {
     let metric = if *metric == Metric::Cost { "cost" } else { metric.label() };
     match frees_in {
         Some(wait) => format!(
-            "The limit `{rule}` of this {owner} is reached: {allowed} {metric} {per}, {measured} used. Nothing was \
+            "The limit `{rule}` of {owner} is reached: {allowed} {metric} {per}, {measured} used. Nothing was \
              sent to the vendor. It frees in {} seconds; send the request again then, or ask an administrator to \
              raise it.",
             seconds(*wait)
         ),
         None => format!(
-            "This request asks for more than the limit `{rule}` of this {owner} ever allows: {allowed} {metric} {per}. \
+            "This request asks for more than the limit `{rule}` of {owner} ever allows: {allowed} {metric} {per}. \
              Nothing was sent to the vendor. Ask for less, or ask an administrator to raise it."
         ),
     }
@@ -122,6 +123,7 @@ mod tests {
         Exceeded {
             rule: "team".into(),
             owner: Owner::ApiKey(Uuid::nil()),
+            provider: None,
             metric,
             measured: 9,
             allowed: 10,

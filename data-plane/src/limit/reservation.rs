@@ -68,6 +68,8 @@ pub(crate) enum Refused {
     Exceeded(Box<Exceeded>),
     /// The rule of this owner and name holds to the letter, and this does not bound it.
     Unbounded(Owner, Box<str>, Side),
+    /// The rule of this owner and name counts money, and there is no price.
+    Unpriced(Owner, Box<str>),
 }
 
 /// Of a request.
@@ -84,6 +86,8 @@ pub struct Exceeded {
     pub rule: Box<str>,
     /// Whose rule it is.
     pub owner: Owner,
+    /// Name of the provider behind a proxy whose rule it is; `None`: it is the rule of what was called, or of the key.
+    pub provider: Option<Box<str>>,
     /// What it counts.
     pub metric: Metric,
     /// Counted before this request.
@@ -221,6 +225,9 @@ fn amount(rule: &Rule, ask: &Ask<'_>) -> Result<Option<u64>, Refused> {
     let strict = rule.strict && !rule.shadow;
     let (input, output) = if strict {
         let unbounded = |side| Refused::Unbounded(rule.owner, rule.name.clone(), side);
+        if rule.wants_price() && price(1, 1).is_none() {
+            return Err(Refused::Unpriced(rule.owner, rule.name.clone()));
+        }
         let input = ask.load.and_then(|load| load.most_input).ok_or_else(|| unbounded(Side::Input))?;
         // Output that costs nothing needs no bound.
         let free = || (rule.metric == Metric::Cost && price(0, u64::from(u32::MAX)) == Some(0)).then_some(0);
@@ -232,8 +239,12 @@ fn amount(rule: &Rule, ask: &Ask<'_>) -> Result<Option<u64>, Refused> {
         Metric::InputTokens => input,
         Metric::OutputTokens => output,
         Metric::TotalTokens => input.saturating_add(output),
-        // What turns out to have a price after all is counted then.
-        Metric::Cost | Metric::Requests | Metric::ConcurrentRequests => price(input, output).unwrap_or(0),
+        Metric::Cost | Metric::Requests | Metric::ConcurrentRequests => match price(input, output) {
+            Some(nanos) => nanos,
+            None if rule.wants_price() => return Err(Refused::Unpriced(rule.owner, rule.name.clone())),
+            // What turns out to have a price after all is counted then.
+            None => 0,
+        },
     };
     // An estimate alone never makes a request impossible: it passes when nothing else is counted.
     Ok(Some(if strict { amount } else { amount.min(rule.limit) }))
@@ -288,6 +299,7 @@ fn exceeded(rule: &Rule, short: Short, now: Now) -> Exceeded {
     Exceeded {
         rule: rule.name.clone(),
         owner: rule.owner,
+        provider: None,
         metric: rule.metric,
         measured,
         allowed: rule.limit,

@@ -2,6 +2,7 @@
 //! settles when it is dropped: nobody has to remember it.
 
 mod record;
+mod settle;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,7 +28,7 @@ use super::upload::Upload;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Facts;
 use crate::error::Refusal;
-use crate::limit::reservation::{Cost, Exceeded, Reservation, Usage};
+use crate::limit::reservation::{Exceeded, Reservation};
 use crate::request_log::{Line, RequestLog, Value};
 use crate::runtime::Runtime;
 use crate::runtime::api_key::ApiKey;
@@ -107,6 +108,8 @@ pub(super) struct Account {
     start: Option<Entry>,
     /// What it took from the rules; `None`: none speaks of it.
     reservation: Option<Box<Reservation>>,
+    /// What this attempt took from the rules of its provider; `None`: none speaks of it.
+    attempt: Option<Box<Reservation>>,
     exceeded: Option<Box<Exceeded>>,
     trace: Option<Box<Trace>>,
 }
@@ -155,6 +158,7 @@ impl Account {
             response_bytes: 0,
             start: None,
             reservation: None,
+            attempt: None,
             exceeded: None,
             trace,
         }
@@ -195,24 +199,6 @@ impl Account {
 
     pub(super) fn admitted(&mut self) {
         self.admitted = true;
-    }
-
-    /// What it takes from the rules.
-    pub(super) fn reservation(&mut self) -> &mut Reservation {
-        self.reservation.get_or_insert_default()
-    }
-
-    /// Gives back what it has taken from the rules: it is not admitted after all.
-    pub(super) fn returns(&mut self) {
-        self.reservation = None;
-        self.admitted = false;
-    }
-
-    /// Takes from the rules as much again for another attempt; `false`: there is not so much.
-    pub(super) fn doubles(&mut self) -> bool {
-        let elapsed = self.started.elapsed();
-        let now = self.plane.meters.at(self.started + elapsed, self.unix_ms(elapsed));
-        self.reservation.as_mut().is_none_or(|reservation| reservation.double(now))
     }
 
     /// It would be more than a limit allows.
@@ -476,45 +462,6 @@ impl Account {
     }
 }
 
-impl Account {
-    /// Whether a vendor may have worked on it: it may have gone out, and was not answered with an error.
-    fn may_have_run(&self) -> bool {
-        self.upstream_status.is_none_or(|status| !status.is_client_error() && !status.is_server_error())
-            && !self.refusal.is_some_and(Refusal::is_unsent)
-    }
-
-    fn unix_ms(&self, elapsed: Duration) -> u64 {
-        self.started_at_us / 1000 + u64::try_from(elapsed.as_millis()).unwrap_or_default()
-    }
-
-    /// Tells the rules what it came to. `tokens`: as the vendor counted them.
-    fn settle(
-        &self,
-        reservation: Reservation,
-        record: &Record,
-        tokens: (Option<u64>, Option<u64>),
-        duration: Duration,
-    ) {
-        let complete = record.outcome == Outcome::Answered;
-        let may_have_run = self.may_have_run() && record.outcome != Outcome::Refused;
-        let usage = Usage {
-            sent: self.provider.is_some(),
-            complete,
-            // A whole document without counts is no model's; a stream may leave them out.
-            open: may_have_run && (!complete || self.streamed),
-            input: tokens.0,
-            output: tokens.1,
-            cost: match record.cost_nanos {
-                Some(nanos) if record.estimated => Cost::Estimated(nanos),
-                Some(nanos) => Cost::Told(nanos),
-                None if may_have_run => Cost::Unknown,
-                None => Cost::Nothing,
-            },
-        };
-        reservation.settle(&usage, self.plane.meters.at(self.started + duration, self.unix_ms(duration)));
-    }
-}
-
 impl Drop for Account {
     fn drop(&mut self) {
         let (outcome, duration) = (self.outcome(), self.started.elapsed());
@@ -531,9 +478,7 @@ impl Drop for Account {
         self.plane.metrics.ended(self.endpoint.as_deref(), self.refusal, &ended);
         let tokens = (self.facts.input, self.facts.output);
         if let Some(record) = self.record(outcome, duration) {
-            if let Some(reservation) = self.reservation.take() {
-                self.settle(*reservation, &record, tokens, duration);
-            }
+            self.settle(&record, tokens, duration);
             (self.plane.sink.take)(record);
         }
     }

@@ -7,19 +7,19 @@ use http_body::Body as _;
 
 use super::authenticate::Caller;
 use super::denial::Denial;
-use super::parcel::is_json;
+use super::parcel::{Parcel, is_json};
 use super::paths;
-use super::plan::Plan;
+use super::plan::{Leg, Plan};
 use super::receive::Call;
 use super::route::Routed;
 use super::weigh::Weight;
 use crate::error::Refusal;
-use crate::limit::reservation::{Ask, Load, Refused, Side};
+use crate::limit::reservation::{Ask, Load, Refused, Reservation, Side};
 use crate::limit::rule::{Needs, Owner, Rule};
 use crate::limit::{self, Held, InFlight};
 use crate::runtime::Runtime;
 use crate::runtime::api_key::ApiKey;
-use crate::runtime::endpoint::Endpoint;
+use crate::runtime::endpoint::{Endpoint, Target};
 
 /// Leave to send something to a vendor: only this step makes one, and `dispatch` takes it.
 pub(super) struct Permit {
@@ -84,8 +84,8 @@ fn reserve(call: &mut Call, endpoint: &Endpoint, key: &ApiKey, context: usize) -
         .map_err(|refused| refuse(call, refused, None))
 }
 
-/// Takes from those rules of both that had to wait for the body. Targets without a price are left out where money is
-/// counted.
+/// Takes from those rules of both that had to wait for the body. Where money is counted, targets without a price are
+/// left out as long as another has one.
 pub(super) fn reserve_weighed(
     call: &mut Call,
     permit: &Permit,
@@ -96,27 +96,19 @@ pub(super) fn reserve_weighed(
     let rules = [&*permit.key.limits, &*permit.endpoint.limits];
     let path = &call.head.uri.path()[permit.context..];
     let is_open = |plan: &Plan<'_>, at: usize| !plan.is_barred(at) && !targets[at].provider.disabled;
-    let price = |at: usize, input, output| {
-        let model = weight.model(at)?;
-        targets[at].provider.prices.worst_case(model, input, output).ok()
-    };
+    let open = |plan: &Plan<'_>| (0..targets.len()).find(|at| is_open(plan, *at)).unwrap_or_default();
+    let price = |at: usize, input, output| weight.price(at, &targets[at].provider, input, output);
     let mut names: Vec<&str> = weight.asked.as_deref().into_iter().collect();
     names.extend((0..targets.len()).filter(|at| is_open(plan, *at)).filter_map(|at| weight.sent.get(at)?.as_deref()));
-    let wants_price = |rule: &&Rule| {
+    let wants_price = |rule: &Rule| {
         rule.wants_price() && rule.covers(path) && rule.speaks_of(names.iter().copied()) && weight.input.is_some()
     };
-    if let Some(rule) = rules.into_iter().flatten().find(wants_price) {
+    if targets.len() > 1 && rules.into_iter().flatten().any(wants_price) {
         let open = (0..targets.len()).filter(|at| is_open(plan, *at));
         let (priced, unpriced): (Vec<_>, Vec<_>) = open.partition(|at| price(*at, 1, 1).is_some());
-        if let (true, Some(at)) = (priced.is_empty(), unpriced.first()) {
-            let (model, provider) = (weight.model(*at), &targets[*at].provider.name);
-            let asked = format!("{} of llm-provider {provider}", model.unwrap_or("a request that names no model"));
-            let denial = Denial::new(told(rule.owner, &rule.name), &asked, "what has a price");
-            call.account.denied(denial);
-            call.account.returns();
-            return Err(Refusal::UnpricedModel);
+        if !priced.is_empty() {
+            plan.bar(unpriced.into_iter().fold(0, |targets, at| targets | 1 << at));
         }
-        plan.bar(unpriced.into_iter().fold(0, |targets, at| targets | 1 << at));
     }
     let dearest = |input, output| {
         (0..targets.len()).filter(|at| is_open(plan, *at)).filter_map(|at| price(at, input, output)).max()
@@ -124,7 +116,47 @@ pub(super) fn reserve_weighed(
     let Weight { input, most_input, output, .. } = *weight;
     let load = Load { models: &names, most_input, output, price: &dearest };
     let taken = acquire(call, rules, permit.context, input, Some(&load));
-    taken.map_err(|refused| refuse(call, refused, Some((&permit.endpoint, weight))))
+    let target = open(plan);
+    taken.map_err(|refused| refuse(call, refused, Some((permit, weight, target))))
+}
+
+/// Takes from the rules of a target's provider for one attempt there; from all or from none.
+pub(super) fn reserve_attempt(
+    call: &mut Call,
+    permit: &Permit,
+    leg: &Leg<'_>,
+    weight: Option<&Weight>,
+    parcel: &Parcel,
+) -> Result<(), Refused> {
+    let (plane, provider, target) = (Arc::clone(&call.plane), &**leg.provider, leg.target());
+    let path = &call.head.uri.path()[permit.context..];
+    let input = weight.map_or_else(|| parcel.question().map(|bytes| bytes / 4), |weight| weight.input);
+    let head = Ask { path, input, load: None, now: call.account.now() };
+    let mut reservation = Reservation::default();
+    reservation.acquire(&provider.limits, &head, &plane.meters)?;
+    if let Some(weight) = weight {
+        let price = |input, output| weight.price(target, provider, input, output);
+        let names = [weight.asked.as_deref(), weight.sent.get(target).and_then(Option::as_deref)];
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        let load = Load { models: &names, most_input: weight.most_input, output: weight.output, price: &price };
+        reservation.acquire(&provider.limits, &Ask { load: Some(&load), ..head }, &plane.meters)?;
+    }
+    call.account.reserved_for_attempt(reservation);
+    Ok(())
+}
+
+/// No target has room: gives back whatever was taken, and tells what this one's provider said.
+pub(super) fn refuse_target(
+    call: &mut Call,
+    permit: &Permit,
+    weight: Option<&Weight>,
+    target: usize,
+    mut refused: Refused,
+) -> Refusal {
+    if let (Refused::Exceeded(exceeded), Target::Route(route)) = (&mut refused, &permit.endpoint.target) {
+        exceeded.provider = Some(route.targets()[target].provider.name.clone());
+    }
+    refuse(call, refused, weight.map(|weight| (permit, weight, target)))
 }
 
 /// Takes from all of these rules or from none. What the request came to is settled when its account closes.
@@ -142,22 +174,35 @@ fn acquire(
     rules.into_iter().try_for_each(|rules| reservation.acquire(rules, &ask, &plane.meters))
 }
 
-/// Gives back whatever was taken, and says why.
-fn refuse(call: &mut Call, refused: Refused, weighed: Option<(&Endpoint, &Weight)>) -> Refusal {
+/// Gives back whatever was taken, and says why. `weighed`: the request, and the target that is spoken of.
+fn refuse(call: &mut Call, refused: Refused, weighed: Option<(&Permit, &Weight, usize)>) -> Refusal {
     call.account.returns();
-    match refused {
+    let (refusal, owner, rule) = match refused {
         Refused::Exceeded(exceeded) => {
             call.account.exceeds(exceeded);
-            Refusal::LimitExceeded
+            return Refusal::LimitExceeded;
         }
-        Refused::Unbounded(owner, rule, side) => {
-            if let Some((endpoint, weight)) = weighed {
-                let (asked, allowed) = unbounded(endpoint, weight, side);
-                call.account.denied(Denial::new(told(owner, &rule), &asked, &allowed));
-            }
-            Refusal::UnboundedRequest
+        Refused::Unbounded(owner, rule, side) => (Err(side), owner, rule),
+        Refused::Unpriced(owner, rule) => (Ok(Refusal::UnpricedModel), owner, rule),
+    };
+    let Some((permit, weight, target)) = weighed else {
+        return refusal.unwrap_or(Refusal::UnboundedRequest);
+    };
+    let provider = &permit.endpoint.target.targets()[target].provider;
+    let owner = match owner {
+        Owner::ApiKey(_) => "this api-key".to_owned(),
+        Owner::Endpoint(id) if id == permit.endpoint.id => "this endpoint".to_owned(),
+        Owner::Endpoint(_) => format!("llm-provider {}", provider.name),
+    };
+    let (asked, allowed) = match refusal {
+        Err(side) => unbounded(&permit.endpoint, weight, side),
+        Ok(_) => {
+            let model = weight.model(target).unwrap_or("a request that names no model");
+            (format!("{model} of llm-provider {}", provider.name), "what has a price".to_owned())
         }
-    }
+    };
+    call.account.denied(Denial::new(format!("limit {rule} of {owner}"), &asked, &allowed));
+    refusal.unwrap_or(Refusal::UnboundedRequest)
 }
 
 /// What was asked for, and what would have been allowed.
@@ -173,12 +218,4 @@ fn unbounded(endpoint: &Endpoint, weight: &Weight, side: Side) -> (String, Strin
         ),
         (Side::Input | Side::Output, _) => ("output without a bound".to_owned(), format!("set {bounds}")),
     }
-}
-
-fn told(owner: Owner, rule: &str) -> String {
-    let owner = match owner {
-        Owner::ApiKey(_) => "this api-key",
-        Owner::Endpoint(_) => "this endpoint",
-    };
-    format!("limit {rule} of {owner}")
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::admit::Permit;
 use super::attempts::Ending;
+use super::choose::{Chooser, Spent};
 use super::clock::{Clock, Late};
 use super::parcel::Parcel;
 use super::plan::{Leg, Plan};
@@ -83,11 +84,13 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
     let mut plan = Plan::new(&plane.upstreams, &endpoint, || call.account.random());
     let mut parcel = Parcel::new(call, &permit, plan.may_go_on());
     plan.bar(permit.barred);
+    let mut weight = None;
     if endpoint.guards_models || permit.key.models.is_some() || permit.needs.body {
         // Boxed, so that other requests do not pay for its size.
-        Box::pin(weigh::settle(call, &permit, &mut parcel, &mut plan, deadline)).await?;
+        weight = Box::pin(weigh::settle(call, &permit, &mut parcel, &mut plan, deadline)).await?;
     }
-    let mut leg = plan.first().ok_or(Refusal::EndpointDisabled)?;
+    let chooser = Chooser { permit: &permit, weight };
+    let mut leg = chooser.first(call, &mut plan, &parcel)?;
     parcel.prepare(call, &permit).await?;
     call.account.begins(leg.provider)?;
     loop {
@@ -97,8 +100,9 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
         call.account.ended_attempt(leg.provider, ending(&ended));
         let in_time = deadline.is_none_or(|deadline| Instant::now() + BREATH < deadline);
         let next = match trouble {
-            Some(trouble) if in_time && parcel.is_whole() && may_go_on(call, trouble) => {
-                plan.next(&leg, is_repeatable(trouble, &parcel, &call.head.method))
+            Some(trouble) if in_time && parcel.is_whole() && plan.may_go_on() => {
+                let harmless = is_repeatable(trouble, &parcel, &call.head.method);
+                chooser.next(call, &mut plan, &parcel, &leg, harmless, spent(trouble))
             }
             Some(_) | None => None,
         };
@@ -154,11 +158,12 @@ fn trouble(ended: &Result<Got, Refusal>) -> Option<Trouble> {
     }
 }
 
-/// Whether another attempt may cost as much again, where nobody knows what this one came to.
-fn may_go_on(call: &mut Call, trouble: Trouble) -> bool {
+/// What an attempt came to that ended so.
+const fn spent(trouble: Trouble) -> Spent {
     match trouble {
-        Trouble::Silent | Trouble::Broken => call.account.doubles(),
-        Trouble::Unsent | Trouble::Failing | Trouble::Busy(_) | Trouble::Credential => true,
+        Trouble::Unsent => Spent::Nothing,
+        Trouble::Failing | Trouble::Busy(_) | Trouble::Credential => Spent::Request,
+        Trouble::Silent | Trouble::Broken => Spent::Doubt,
     }
 }
 

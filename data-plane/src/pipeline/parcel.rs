@@ -128,6 +128,11 @@ impl Parcel {
         Some(body.fresh.as_ref().and_then(Source::length).or_else(whole).unwrap_or_default())
     }
 
+    /// The same of a body of JSON.
+    pub(super) fn question(&self) -> Option<u64> {
+        self.length().filter(|_| self.body.as_ref().is_some_and(|body| body.upload.is_json()))
+    }
+
     /// Whether this provider is asked for usage where the client did not ask.
     pub(super) fn asks(&self, call: &Call, permit: &Permit, provider: &Provider) -> bool {
         let whole = self.body.as_ref().and_then(|body| body.whole.as_ref());

@@ -81,11 +81,21 @@ impl<'a> Plan<'a> {
     pub(super) fn first(&mut self) -> Option<Leg<'a>> {
         let leg = match self.targets {
             // Its own error is what the caller wants to see.
-            [only] => Some(self.leg(0, Flight::force(&self.upstreams.pool(&only.provider)), false)),
+            [only] if self.barred == 0 => Some(self.leg(0, Flight::force(&self.upstreams.pool(&only.provider)), false)),
             _ => self.untried().or_else(|| self.soonest()),
         }?;
         self.tried |= leg.bit;
         Some(leg)
+    }
+
+    /// Leaves out what was chosen: it has no room for the request, and nothing was tried there.
+    pub(super) fn withdraw(&mut self, leg: &Leg<'a>) {
+        self.barred |= leg.bit;
+        if leg.first {
+            self.tried = 0;
+        } else {
+            self.left += 1;
+        }
     }
 
     /// The next one. `harmless`: what has failed may be sent there again. `None`: what has failed stays.
@@ -157,7 +167,8 @@ impl<'a> Plan<'a> {
     }
 
     fn repeated(&self) -> Option<Leg<'a>> {
-        let index = (0..self.targets.len()).find(|index| self.once_more & 1 << index != 0)?;
+        let open = self.once_more & !self.barred;
+        let index = (0..self.targets.len()).find(|index| open & 1 << index != 0)?;
         let pool = self.upstreams.pool(&self.targets[index].provider);
         let flight = if self.targets.len() == 1 { Some(Flight::force(&pool)) } else { Flight::begin(&pool) }?;
         Some(self.leg(index, flight, true))

@@ -12,6 +12,7 @@ use super::receive::Call;
 use crate::dialect::demand::Demand;
 use crate::error::Refusal;
 use crate::runtime::access::Path;
+use crate::runtime::provider::Provider;
 
 /// What vendors put before a question of their own accord, such as how tools are used: tokens, at most.
 const HIDDEN: u64 = 2048;
@@ -42,6 +43,11 @@ impl Weight {
     pub(super) fn model(&self, target: usize) -> Option<&str> {
         self.sent.get(target).and_then(Option::as_deref).or(self.asked.as_deref())
     }
+
+    /// Nano-dollars, at most, of so many tokens at a target; `None`: it has no price.
+    pub(super) fn price(&self, target: usize, provider: &Provider, input: u64, output: u64) -> Option<u64> {
+        provider.prices.worst_case(self.model(target)?, input, output).ok()
+    }
 }
 
 /// Decides about models, and takes from the rules that had to wait for the body.
@@ -51,7 +57,7 @@ pub(super) async fn settle(
     parcel: &mut Parcel,
     plan: &mut Plan<'_>,
     deadline: Option<Instant>,
-) -> Result<(), Refusal> {
+) -> Result<Option<Box<Weight>>, Refusal> {
     let (needs, guarded) = (permit.needs, permit.endpoint.guards_models || permit.key.models.is_some());
     let mut named = Named::default();
     if guarded || needs.model {
@@ -59,14 +65,15 @@ pub(super) async fn settle(
         plan.bar(named.barred);
     }
     if !needs.body {
-        return Ok(());
+        return Ok(None);
     }
     let weighing = weigh(call, permit, parcel, named);
     let weight = match deadline {
         None => weighing.await,
         Some(deadline) => timeout_at(deadline, weighing).await.map_err(|_| Refusal::DeadlineExceeded)?,
     }?;
-    admit::reserve_weighed(call, permit, plan, &weight)
+    admit::reserve_weighed(call, permit, plan, &weight)?;
+    Ok(Some(Box::new(weight)))
 }
 
 async fn weigh(call: &Call, permit: &Permit, parcel: &mut Parcel, named: Named) -> Result<Weight, Refusal> {

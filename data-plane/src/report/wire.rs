@@ -111,13 +111,14 @@ fn outcome(outcome: Outcome) -> WireOutcome {
 }
 /// What a limit held against it.
 fn exceeded(exceeded: &Exceeded) -> Denial {
-    let Exceeded { rule, owner, metric: _, measured, allowed, window, frees_in: _, frees_at_us } = exceeded;
-    let owner = match owner {
-        Owner::ApiKey(_) => "api-key",
-        Owner::Endpoint(_) => "endpoint",
+    let Exceeded { rule, owner, provider, metric: _, measured, allowed, window, frees_in: _, frees_at_us } = exceeded;
+    let rule = match (provider, owner) {
+        (Some(provider), _) => format!("limit {rule} of llm-provider {provider}"),
+        (None, Owner::ApiKey(_)) => format!("limit {rule} of api-key"),
+        (None, Owner::Endpoint(_)) => format!("limit {rule} of endpoint"),
     };
     Denial {
-        rule: format!("limit {rule} of {owner}"),
+        rule,
         measured: Some(*measured),
         allowed: Some(*allowed),
         window: window.as_ref().to_owned(),

@@ -248,7 +248,7 @@ impl References<'_> {
             limits,
         } = parsed;
         let prices = Prices::of(self.prices.get(&id), self.prices.get(&template));
-        let limits = rules(limits, Owner::Endpoint(id))?;
+        let mut limits = rules(limits, Owner::Endpoint(id))?;
         let template = Arc::clone(self.find(Kind::Template, self.templates, template, "/template")?);
         let target = match target {
             ParsedTarget::Upstream(upstream) => {
@@ -271,6 +271,7 @@ impl References<'_> {
                     max_body_bytes,
                     access: access.take(),
                     models: models.take(),
+                    limits: std::mem::take(&mut limits),
                     answered: told(&name, "200"),
                     prices,
                     meters: Carried::default(),
@@ -330,10 +331,10 @@ impl References<'_> {
             guards_paths: access.is_some() || target.providers().any(|provider| provider.access.is_some()),
             guards_models: models.is_some()
                 || target.targets().iter().any(|one| one.provider.models.is_some() || !one.aliases.is_empty()),
+            needs: target.providers().fold(Needs::of(&limits), |needs, one| needs.and(Needs::of(&one.limits))),
             target,
             access,
             models,
-            needs: Needs::of(&limits),
             limits,
             meters: Carried::default(),
         })

@@ -57,9 +57,9 @@ pub struct Endpoint {
     pub guards_paths: bool,
     /// It, a target or a provider behind it has rules of models.
     pub guards_models: bool,
-    /// How much it may be used.
+    /// How much a proxy may be used; what its providers have comes on top, for each attempt.
     pub limits: Box<[Rule]>,
-    /// What those must know of a request.
+    /// What those, and those of its providers, must know of a request.
     pub needs: Needs,
     /// What is counted of it.
     pub(crate) meters: Carried<EndpointMeters>,

@@ -14,6 +14,7 @@ use super::carried::Carried;
 use super::models::ModelRules;
 use super::price::Prices;
 use super::template::Template;
+use crate::limit::rule::Rule;
 use crate::telemetry::meters::ProviderMeters;
 
 /// A provider.
@@ -44,6 +45,8 @@ pub struct Provider {
     pub access: Option<Box<Access>>,
     /// Which models it may be asked for; `None`: all, as they are named.
     pub models: Option<Box<ModelRules>>,
+    /// How much it may be used, whoever calls it.
+    pub limits: Box<[Rule]>,
     /// How an attempt here that was answered 200 is told: by far the most frequent one is made once.
     pub answered: HeaderValue,
     /// What its tokens cost.

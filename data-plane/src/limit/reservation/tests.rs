@@ -64,7 +64,7 @@ fn acquire(rules: &[Rule], meters: &Meters) -> Result<Reservation, Refused> {
 fn exceeded(refused: Refused) -> Exceeded {
     match refused {
         Refused::Exceeded(exceeded) => *exceeded,
-        Refused::Unbounded(..) => panic!("{refused:?}"),
+        Refused::Unbounded(..) | Refused::Unpriced(..) => panic!("{refused:?}"),
     }
 }
 
@@ -157,6 +157,15 @@ fn what_has_no_price_is_counted_if_the_bill_has_one() {
     assert_eq!(measured(&rules[0], &meters), 0);
     acquire(&rules, &meters).unwrap().settle(&Usage { cost: Cost::Told(5), ..SENT }, NOW);
     assert_eq!(measured(&rules[0], &meters), 5);
+    let [lax] = rules;
+    for rule in [Rule { unpriced_allowed: false, ..lax }].into_iter().flat_map(|rule| {
+        let strict =
+            Rule { strict: true, meter: OnceLock::new(), name: "money".into(), ..self::rule("", Metric::Cost, 9) };
+        [rule, strict]
+    }) {
+        let refused = acquire(&[rule], &meters).unwrap_err();
+        assert_eq!(refused, Refused::Unpriced(Owner::ApiKey(Uuid::nil()), "money".into()));
+    }
 }
 
 #[test]
