@@ -29,6 +29,8 @@ mod passing;
 mod pressure;
 #[path = "gateway/rules.rs"]
 mod rules;
+#[path = "gateway/shares.rs"]
+mod shares;
 #[path = "gateway/stopping.rs"]
 mod stopping;
 #[path = "gateway/tls.rs"]
