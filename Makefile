@@ -1,7 +1,7 @@
 # Lockgate's commands. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run console test fuzz simulate check bench bench-facts bench-ledger
+.PHONY: help run console test fuzz simulate check bench bench-facts bench-limits bench-ledger
 
 # Arguments for the program behind a target: make run ARGS="--api-listen 127.0.0.1:9090"
 ARGS ?=
@@ -45,6 +45,9 @@ check: ## Check format, lints, documentation and dependencies, warnings denied
 
 bench-facts: ## Measure what it costs to read usage from answers
 	cargo bench --locked -p data-plane --bench facts $(ARGS)
+
+bench-limits: ## Measure what it costs to take from the limits of 100,000 keys, and to settle
+	cargo bench --locked -p data-plane --bench limits $(ARGS)
 
 # As a server that is used: the tests' Postgres has no autovacuum, hence no statistics, and little memory.
 bench-ledger: export LOCKGATE_POSTGRES_OPTIONS ?= -c autovacuum=on -c shared_buffers=1GB

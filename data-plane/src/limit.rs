@@ -4,10 +4,9 @@
 
 pub mod calendar;
 pub mod meter;
+pub mod meters;
 pub mod reservation;
 pub mod rule;
-
-pub(crate) mod meters;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -11,11 +11,11 @@ use super::calendar::Period;
 
 /// One moment, on two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Now {
+pub struct Now {
     /// Since the node's start: never goes back, whatever becomes of the wall clock.
-    pub(crate) since: Duration,
+    pub since: Duration,
     /// Milliseconds since 1970, for the calendar.
-    pub(crate) unix_ms: u64,
+    pub unix_ms: u64,
 }
 
 /// In which time something is counted.

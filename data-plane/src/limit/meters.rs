@@ -25,7 +25,7 @@ const SHARDS: usize = 64;
 
 /// Meters by rule.
 #[derive(Debug)]
-pub(crate) struct Meters {
+pub struct Meters {
     epoch: Instant,
     /// What rules in shadow mode would have refused.
     shadowed: AtomicU64,
@@ -56,7 +56,7 @@ impl Meters {
     }
 
     /// The moment on the meters' clocks.
-    pub(crate) fn at(&self, instant: Instant, unix_ms: u64) -> Now {
+    pub fn at(&self, instant: Instant, unix_ms: u64) -> Now {
         Now { since: instant.saturating_duration_since(self.epoch), unix_ms }
     }
 

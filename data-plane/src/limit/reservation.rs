@@ -10,46 +10,50 @@ use super::rule::{Metric, Owner, Rule};
 
 /// What is known of a request before it is sent.
 #[derive(Clone, Copy)]
-pub(crate) struct Ask<'a> {
+pub struct Ask<'a> {
     /// Of the vendor, without the query.
-    pub(crate) path: &'a str,
+    pub path: &'a str,
     /// Tokens of input, estimated; `None`: it asks a model nothing.
-    pub(crate) input: Option<u64>,
+    pub input: Option<u64>,
     /// What its body says. `None`: it has not been read, and only rules that need nothing of it are asked.
-    pub(crate) load: Option<&'a Load<'a>>,
-    pub(crate) now: Now,
+    pub load: Option<&'a Load<'a>>,
+    /// When it came.
+    pub now: Now,
 }
 
 /// What the body of a request says, and what that may cost.
-pub(crate) struct Load<'a> {
+pub struct Load<'a> {
     /// What the model is called by the client and by those who are asked; none: nobody knows.
-    pub(crate) models: &'a [&'a str],
+    pub models: &'a [&'a str],
     /// Tokens of input, at most; `None`: nothing bounds them.
-    pub(crate) most_input: Option<u64>,
+    pub most_input: Option<u64>,
     /// Tokens of output, at most; `None`: nothing bounds them.
-    pub(crate) output: Option<u64>,
+    pub output: Option<u64>,
     /// Nano-dollars of so many tokens of input and output at the dearest of those who may be asked; `None`: there is no
     /// price.
-    pub(crate) price: &'a dyn Fn(u64, u64) -> Option<u64>,
+    pub price: &'a dyn Fn(u64, u64) -> Option<u64>,
 }
 
 /// What a request came to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Something was sent to a vendor.
-    pub(crate) sent: bool,
+    pub sent: bool,
     /// The answer is over and said all it had to say.
-    pub(crate) complete: bool,
+    pub complete: bool,
     /// A model may have worked, and nobody has said how much.
-    pub(crate) open: bool,
-    pub(crate) input: Option<u64>,
-    pub(crate) output: Option<u64>,
-    pub(crate) cost: Cost,
+    pub open: bool,
+    /// Tokens, as the vendor counted them.
+    pub input: Option<u64>,
+    /// Tokens, as the vendor counted them.
+    pub output: Option<u64>,
+    /// Money.
+    pub cost: Cost,
 }
 
 /// What a request cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Cost {
+pub enum Cost {
     /// Nothing: a vendor charges only for what a model does.
     #[default]
     Nothing,
@@ -63,7 +67,7 @@ pub(crate) enum Cost {
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub enum Refused {
     /// It would be too much.
     Exceeded(Box<Exceeded>),
     /// The rule of this owner and name holds to the letter, and this does not bound it.
@@ -74,8 +78,10 @@ pub(crate) enum Refused {
 
 /// Of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
+    /// What is sent.
     Input,
+    /// What comes back.
     Output,
 }
 
@@ -104,7 +110,7 @@ pub struct Exceeded {
 
 /// What was taken; given back when this goes unsettled.
 #[derive(Debug, Default)]
-pub(crate) struct Reservation {
+pub struct Reservation {
     holds: Vec<Hold>,
 }
 
@@ -124,7 +130,7 @@ struct Hold {
 impl Reservation {
     /// Takes from every rule that speaks of the request; where one refuses, what was taken before stays for the caller
     /// to drop. Rules that need the body are asked when it has been read, and the others before.
-    pub(crate) fn acquire(&mut self, rules: &[Rule], ask: &Ask<'_>, meters: &Meters) -> Result<(), Refused> {
+    pub fn acquire(&mut self, rules: &[Rule], ask: &Ask<'_>, meters: &Meters) -> Result<(), Refused> {
         for rule in rules {
             let asked = rule.weighs() == ask.load.is_some()
                 && rule.covers(ask.path)
@@ -189,7 +195,7 @@ impl Reservation {
     }
 
     /// Replaces what was estimated by what it came to.
-    pub(crate) fn settle(mut self, usage: &Usage, now: Now) {
+    pub fn settle(mut self, usage: &Usage, now: Now) {
         for hold in self.holds.drain(..) {
             let actual = actual(&hold, usage);
             if actual > hold.reserved {

@@ -170,6 +170,24 @@ impl Pattern {
 }
 
 impl Rule {
+    /// About every request, enforced, by estimates.
+    pub fn new(name: &str, owner: Owner, metric: Metric, limit: u64, window: Window) -> Self {
+        Self {
+            name: name.into(),
+            owner,
+            metric,
+            limit,
+            window,
+            resources: Box::default(),
+            shadow: false,
+            unpriced_allowed: false,
+            output_estimate: 0,
+            models: Box::default(),
+            strict: false,
+            meter: OnceLock::new(),
+        }
+    }
+
     /// Where it is counted.
     pub(crate) fn meter<'a>(&'a self, meters: &Meters) -> &'a Arc<Meter> {
         self.meter.get_or_init(|| meters.find(self.place(), self.window))

@@ -3,7 +3,6 @@
 use crate::limit::rule::{Owner, Rule};
 
 pub(super) mod wire {
-    use std::sync::OnceLock;
     use std::time::Duration;
 
     use proto::config::limit as proto_limit;
@@ -70,18 +69,13 @@ pub(super) mod wire {
             }
         }
         Ok(Rule {
-            name: name.into(),
-            owner,
-            metric,
-            limit,
-            window,
             resources: patterns.into(),
             shadow,
             unpriced_allowed,
             output_estimate: output_estimate.min(MOST),
             models: models.into_iter().map(Model::parse).collect(),
             strict: output_bound_required,
-            meter: OnceLock::new(),
+            ..Rule::new(&name, owner, metric, limit, window)
         })
     }
 }

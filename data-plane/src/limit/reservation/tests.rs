@@ -14,20 +14,7 @@ fn rule(name: &str, metric: Metric, limit: u64) -> Rule {
         Metric::ConcurrentRequests => Window::InFlight,
         _ => Window::Rolling(Duration::from_mins(1)),
     };
-    Rule {
-        name: name.into(),
-        owner: Owner::ApiKey(Uuid::nil()),
-        metric,
-        limit,
-        window,
-        resources: Box::default(),
-        shadow: false,
-        unpriced_allowed: false,
-        output_estimate: 100,
-        models: Box::default(),
-        strict: false,
-        meter: OnceLock::new(),
-    }
+    Rule { output_estimate: 100, ..Rule::new(name, Owner::ApiKey(Uuid::nil()), metric, limit, window) }
 }
 
 fn of_models(models: &[&str], rule: Rule) -> Rule {
@@ -268,6 +255,54 @@ fn a_rule_about_models_speaks_of_them_by_every_name_and_of_what_names_none() {
         let held = acquire_for(&rules, &ask, &meters).unwrap();
         assert_eq!(held.holds.len(), usize::from(counted), "{models:?} {input:?}");
     }
+}
+
+#[test]
+fn money_belongs_to_the_month_it_was_taken_in_whatever_the_clock_does() {
+    const HOUR: u64 = 3_600_000;
+    let end = 1_701_388_800_000; // 2023-12-01
+    let wall = |unix_ms| Now { since: Duration::ZERO, unix_ms };
+    let month = Window::Calendar(crate::limit::calendar::Period::Month);
+    let rule = |limit| [Rule::new("a", Owner::ApiKey(Uuid::nil()), Metric::Cost, limit, month)];
+    let load = Load { output: Some(10), price: &price, ..LOAD };
+    let told = |nanos| Usage { cost: Cost::Told(nanos), ..SENT };
+    let (meters, rules) = (Meters::default(), rule(1000));
+    let take = |rules: &[Rule], at| {
+        acquire_for(rules, &Ask { load: Some(&load), now: wall(at), ..ASK }, &meters).map_err(exceeded)
+    };
+    let spent = |at| rules[0].meter(&meters).take(0, 1, wall(at)).unwrap_err().measured;
+    // Taken in November, told in December: neither what it came to nor what is given back is December's.
+    let late = take(&rules, end - 1).unwrap();
+    let other = take(&rules, end - 1).unwrap();
+    late.settle(&told(900), wall(end));
+    assert_eq!(spent(end), 0);
+    let next = take(&rules, end).unwrap();
+    drop(other);
+    assert_eq!(spent(end), 100);
+    next.settle(&told(40), wall(end + 1));
+    // A leap second is told as the second before it once more: midnight comes again, and the month does not.
+    take(&rules, end - 1).unwrap().settle(&told(50), wall(end - 1));
+    take(&rules, end).unwrap().settle(&told(60), wall(end));
+    assert_eq!(spent(end), 150);
+    // An hour ahead and back, within the month and over its beginning.
+    for at in [end + 2 * HOUR, end + HOUR, end - HOUR, end + HOUR] {
+        take(&rules, at).unwrap().settle(&told(10), wall(at));
+    }
+    assert_eq!(spent(end + HOUR), 190);
+    // Lowered below what is spent: refused until the month is over, and nothing is lost when it is raised again.
+    let lowered = rule(100);
+    let refused = take(&lowered, end + HOUR).unwrap_err();
+    assert_eq!((refused.measured, refused.allowed), (190, 100));
+    assert_eq!(refused.frees_in, Some(Duration::from_millis(31 * 24 * HOUR - HOUR)));
+    take(&rules, end + HOUR).unwrap().settle(&told(1), wall(end + HOUR));
+    assert_eq!(spent(end + HOUR), 191);
+    take(&lowered, end + 31 * 24 * HOUR).unwrap();
+    // A price of zero takes nothing, even of nothing.
+    let free = Load { price: &|_, _| Some(0), ..LOAD };
+    let full = rule(1);
+    take(&full, end + 32 * 24 * HOUR).unwrap().settle(&told(500), wall(end + 32 * 24 * HOUR));
+    let ask = Ask { load: Some(&free), now: wall(end + 32 * 24 * HOUR), ..ASK };
+    acquire_for(&full, &ask, &meters).unwrap().settle(&told(0), ask.now);
 }
 
 /// Any rule.
