@@ -138,7 +138,10 @@ impl Reservation {
             let amount = if asked { amount(rule, ask)? } else { None };
             let Some(amount) = amount else { continue };
             let meter = rule.meter(meters);
-            let period = if rule.shadow {
+            // What costs nothing is not refused where all is spent; what it comes to is counted.
+            let period = if amount == 0 {
+                meter.take_anyway(rule.limit, 0, ask.now).0
+            } else if rule.shadow {
                 let (period, exceeded) = meter.take_anyway(rule.limit, amount, ask.now);
                 if exceeded {
                     meters.would_refuse();
@@ -242,9 +245,10 @@ fn amount(rule: &Rule, ask: &Ask<'_>) -> Result<Option<u64>, Refused> {
         (estimate, stated.unwrap_or(rule.output_estimate))
     };
     let amount = match rule.metric {
-        Metric::InputTokens => input,
-        Metric::OutputTokens => output,
-        Metric::TotalTokens => input.saturating_add(output),
+        // No question is empty: where nobody knows its length, none passes a limit that is used up.
+        Metric::InputTokens => input.max(1),
+        Metric::OutputTokens => output.max(1),
+        Metric::TotalTokens => input.saturating_add(output).max(1),
         Metric::Cost | Metric::Requests | Metric::ConcurrentRequests => match price(input, output) {
             Some(nanos) => nanos,
             None if rule.wants_price() => return Err(Refused::Unpriced(rule.owner, rule.name.clone())),

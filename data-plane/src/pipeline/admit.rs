@@ -177,32 +177,30 @@ fn acquire(
 /// Gives back whatever was taken, and says why. `weighed`: the request, and the target that is spoken of.
 fn refuse(call: &mut Call, refused: Refused, weighed: Option<(&Permit, &Weight, usize)>) -> Refusal {
     call.account.returns();
-    let (refusal, owner, rule) = match refused {
+    let (side, owner, rule) = match refused {
         Refused::Exceeded(exceeded) => {
             call.account.exceeds(exceeded);
             return Refusal::LimitExceeded;
         }
-        Refused::Unbounded(owner, rule, side) => (Err(side), owner, rule),
-        Refused::Unpriced(owner, rule) => (Ok(Refusal::UnpricedModel), owner, rule),
+        Refused::Unbounded(owner, rule, side) => (Some(side), owner, rule),
+        Refused::Unpriced(owner, rule) => (None, owner, rule),
     };
-    let Some((permit, weight, target)) = weighed else {
-        return refusal.unwrap_or(Refusal::UnboundedRequest);
-    };
+    let refusal = if side.is_some() { Refusal::UnboundedRequest } else { Refusal::UnpricedModel };
+    let Some((permit, weight, target)) = weighed else { return refusal };
     let provider = &permit.endpoint.target.targets()[target].provider;
     let owner = match owner {
         Owner::ApiKey(_) => "this api-key".to_owned(),
         Owner::Endpoint(id) if id == permit.endpoint.id => "this endpoint".to_owned(),
         Owner::Endpoint(_) => format!("llm-provider {}", provider.name),
     };
-    let (asked, allowed) = match refusal {
-        Err(side) => unbounded(&permit.endpoint, weight, side),
-        Ok(_) => {
-            let model = weight.model(target).unwrap_or("a request that names no model");
-            (format!("{model} of llm-provider {}", provider.name), "what has a price".to_owned())
-        }
+    let (asked, allowed) = if let Some(side) = side {
+        unbounded(&permit.endpoint, weight, side)
+    } else {
+        let model = weight.model(target).unwrap_or("a request that names no model");
+        (format!("{model} of llm-provider {}", provider.name), "what has a price".to_owned())
     };
     call.account.denied(Denial::new(format!("limit {rule} of {owner}"), &asked, &allowed));
-    refusal.unwrap_or(Refusal::UnboundedRequest)
+    refusal
 }
 
 /// What was asked for, and what would have been allowed.

@@ -167,7 +167,7 @@ fn an_estimate_larger_than_the_limit_passes_when_nothing_else_is_counted() {
 
 #[test]
 fn what_the_request_states_is_reserved_and_else_the_rules_estimate() {
-    for (output, reserved) in [(Some(40), 50), (None, 110), (Some(0), 10)] {
+    for (output, reserved) in [(Some(40), 50), (None, 110), (Some(0), 10), (Some(1), 11)] {
         let meters = Meters::default();
         let rules = [rule("a", Metric::TotalTokens, 500)];
         let ask = Ask { load: Some(&Load { output, ..LOAD }), ..ASK };
