@@ -11,9 +11,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Nothing that is asked here takes longer.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -30,6 +32,69 @@ pub(crate) struct Client {
 impl fmt::Debug for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// The API understood, and does not let this through: asking again does not help.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// One server-sent event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) data: String,
+}
+
+/// A stream of events.
+pub(crate) struct Watching {
+    body: Incoming,
+    /// What has come and is no whole line yet.
+    rest: Vec<u8>,
+    /// The event that the lines belong to.
+    event: Event,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Watching {
+    /// The next event; `None`: the stream has ended, or nothing came for longer than it ever is silent.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        loop {
+            while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                if let Some(event) = self.take(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n'])) {
+                    return Some(event);
+                }
+            }
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame()).await.ok()??.ok()?;
+            if let Some(data) = frame.data_ref() {
+                self.rest.extend_from_slice(data);
+            }
+            if self.rest.len() > ANSWER_LIMIT {
+                return None;
+            }
+        }
+    }
+
+    fn take(&mut self, line: &str) -> Option<Event> {
+        let Some((field, value)) = line.split_once(':') else {
+            return line.is_empty().then(|| std::mem::take(&mut self.event)).filter(|event| *event != Event::default());
+        };
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.event.name),
+            "data" => self.event.data.push_str(value),
+            _ => {}
+        }
+        None
     }
 }
 
@@ -105,6 +170,33 @@ impl Client {
     pub(crate) async fn delete(&self, path: &str, etag: &str) -> anyhow::Result<()> {
         let answer = self.send(Method::DELETE, path, None, Some(etag)).await?;
         answer.ok().with_context(|| format!("DELETE {path}")).map(drop)
+    }
+
+    /// Watches a stream of events.
+    pub(crate) async fn watch(&self, path: &str) -> anyhow::Result<Watching> {
+        let opened = tokio::time::timeout(DEADLINE, self.open(path)).await;
+        opened.context("no answer in 30 s").flatten().with_context(|| format!("GET http://{}{path}", self.address))
+    }
+
+    async fn open(&self, path: &str) -> anyhow::Result<Watching> {
+        let socket = TcpStream::connect(&self.address).await.context("cannot connect")?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        // If it fails, the body says so.
+        let connection = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
+        let mut request = Request::builder().uri(path).header(header::HOST, &self.address);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = sender.send_request(request.body(Full::new(Bytes::new()))?).await?;
+        let (status, body) = (response.status(), response.into_body());
+        if status.is_client_error() {
+            let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let told = Answer { status, body, etag: None }.ok().err().map(|error| error.to_string());
+            return Err(Refused(told.unwrap_or_default()).into());
+        }
+        anyhow::ensure!(status.is_success(), "{status}");
+        Ok(Watching { body, rest: Vec::new(), event: Event::default(), _connection: connection })
     }
 
     async fn send(

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::ledger::{AuditUsage, Explain};
+pub(crate) use self::ledger::{AuditUsage, Explain, Filter, Format, Interval, Logs, Usage};
 
 /// An AI gateway: one Invoke URL for the vendors' own SDKs, with your keys, your rules and a count of every request.
 #[derive(Debug, Parser)]
@@ -46,9 +46,11 @@ pub(crate) enum Command {
     Config(Config),
     /// Print the OpenAPI 3.1 document of the REST API
     Openapi,
+    Usage(Usage),
+    Logs(Logs),
+    Explain(Explain),
     #[command(subcommand)]
     Audit(Audit),
-    Explain(Explain),
     Doctor(Doctor),
     Completion(Completion),
     /// Print the version

@@ -16,9 +16,8 @@ pub(crate) struct Balance {
 /// Asks for the audit.
 pub(crate) async fn audit(options: &AuditUsage) -> anyhow::Result<Balance> {
     let times = [("from", &options.from), ("to", &options.to)];
-    let query = times.iter().filter_map(|(name, time)| Some(format!("{name}={}", escaped(time.as_deref()?))));
-    let query = query.collect::<Vec<_>>().join("&");
-    let audit = options.api.client()?.get(&format!("/api/v1/usage/audit?{query}")).await?.ok()?;
+    let times: Vec<_> = times.into_iter().filter_map(|(name, time)| Some((name, time.clone()?))).collect();
+    let audit = options.api.client()?.get(&format!("/api/v1/usage/audit{}", query(&times))).await?.ok()?;
     Ok(Balance { text: told(&audit), balanced: audit["balanced"] == Value::Bool(true) })
 }
 
@@ -103,13 +102,21 @@ fn traced(trace: &Value) -> String {
     text
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A text without its quotes, anything else as it is.
-fn word(value: &Value) -> String {
+pub(crate) fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// With its question mark, unless there is nothing to ask.
+pub(crate) fn query(parameters: &[(&str, String)]) -> String {
+    parameters.iter().enumerate().fold(String::new(), |mut query, (at, (name, value))| {
+        let _ = write!(query, "{}{name}={}", if at == 0 { '?' } else { '&' }, escaped(value));
+        query
+    })
 }
 
 /// For a path or a query.
@@ -149,5 +156,7 @@ mod tests {
     #[test]
     fn what_people_type_stays_one_segment() {
         assert_eq!(escaped("req_1/../x?y"), "req_1%2F..%2Fx%3Fy");
+        assert_eq!(query(&[("key", "a&b".to_owned()), ("limit", "1".to_owned())]), "?key=a%26b&limit=1");
+        assert_eq!(query(&[]), "");
     }
 }

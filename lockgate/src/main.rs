@@ -10,9 +10,11 @@ mod dev;
 mod doctor;
 mod ledger;
 mod logging;
+mod logs;
 mod sample;
 mod serve;
 mod signal;
+mod usage;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -6,12 +6,13 @@ use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{
     Audit, AuditVerify, Command, Config, ControlPlane, DataPlane, Dev, Lockgate, Log, LogFormat, Plane, Sample,
 };
-use crate::{audit, dev, doctor, ledger, logging, sample, signal};
+use crate::{audit, dev, doctor, ledger, logging, logs, sample, signal, usage};
 
 /// What `--check` says.
 const USABLE: &str = "the configuration is usable\n";
@@ -36,6 +37,8 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             anyhow::ensure!(balance.balanced, "usage does not balance; the lines marked WRONG say where");
             Ok(())
         }),
+        Command::Usage(options) => block_on(async |_| print(&usage::ask(options, OffsetDateTime::now_utc()).await?)),
+        Command::Logs(options) => block_on(async |stop| logs::show(options, &stop, put).await),
         Command::Explain(options) => block_on(async |_| print(&ledger::explain(options).await?)),
         Command::Doctor(options) => block_on(async |_| {
             let report = doctor::ask(&options.addresses).await;
@@ -124,11 +127,16 @@ fn install(options: &Log, filter: &str, format: LogFormat) -> anyhow::Result<Log
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
+    put(text).map(drop)
+}
+
+/// Whether anybody still reads.
+fn put(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `| head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot print"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot print"),
     }
 }
 

@@ -7,6 +7,7 @@ mod admin;
 mod bad_vendor;
 mod benchmark;
 mod breaker;
+mod command_line;
 mod deadlines;
 mod edge_flood;
 mod edge_http;

@@ -32,6 +32,11 @@ impl Deployment {
         self.folder.path().join(name).display().to_string()
     }
 
+    /// Where the control plane's API is.
+    pub(crate) fn api_url(&self) -> String {
+        format!("http://{}", self.api)
+    }
+
     pub(crate) async fn control_plane(&self) -> Process {
         let mut variables = vec![
             ("LOCKGATE_SERVER__LISTEN", self.api.to_string()),

@@ -2,7 +2,7 @@
 use std::process::Command;
 
 /// Every command that has a help text.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 16] = [
     &[],
     &["dev"],
     &["control-plane"],
@@ -10,6 +10,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["sample"],
     &["config"],
     &["openapi"],
+    &["usage"],
+    &["logs"],
     &["audit"],
     &["audit", "verify"],
     &["audit", "usage"],
