@@ -96,3 +96,54 @@ async fn fifty_callers_of_a_one_dollar_key_never_spend_more_by_the_vendors_own_c
     .await;
     stack.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_providers_limit_holds_through_its_proxy_and_a_models_for_its_key() {
+    let stack = Stack::sqlite().await;
+    let (first, second) = (Upstream::start(Vendor::OpenAi).await, Upstream::start(Vendor::OpenAi).await);
+    let limit = |more: serde_json::Value| {
+        let mut limit = json!({ "name": "hourly", "metric": "requests", "limit": 1, "window": "1h" });
+        limit.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "limits": [limit] })
+    };
+    stack.provider_with("first", &first, limit(json!({}))).await;
+    stack.provider_with("second", &second, limit(json!({ "limit": 2 }))).await;
+    let targets = json!({ "targets": [{ "provider": "first" }, { "provider": "second", "priority": 1 }] });
+    let proxy = stack.proxy_with("assistant", Vendor::OpenAi, targets).await;
+    let limited = json!({
+        "name": "team", "endpoints": ["assistant"],
+        "limits": limit(json!({ "name": "dear", "models": ["gpt-4o", "o3*"], "limit": 2 }))["limits"],
+    });
+    let made = stack.rest().post("/api-keys", &limited).await.expect(201);
+    assert_eq!(made["limits"][0]["models"], json!(["gpt-4o", "o3*"]), "{made:#}");
+    stack.settle().await;
+    let ask = async |model: &str| {
+        let mut body = Vendor::OpenAi.chat_body(false);
+        body["model"] = json!(model);
+        let call = proxy.call("POST", "/v1/chat/completions").json(&body).key(made["key"].as_str().unwrap());
+        stack.send(&call).await
+    };
+    for (model, upstream) in [("gpt-4o", &first), ("gpt-4o", &second)] {
+        let before = upstream.seen().len();
+        assert_eq!(ask(model).await.status(), 200);
+        assert_eq!(upstream.seen().len(), before + 1);
+    }
+    let message = assert_refusal(Vendor::OpenAi, &ask("gpt-4o").await, 429, "limit_exceeded");
+    assert!(message.contains("`dear` of this API key"), "{message}");
+    // Another model is not counted there, and the refused one took no place at the second provider.
+    assert_eq!(ask("gpt-4o-mini").await.status(), 200);
+    let reply = ask("gpt-4o-mini").await;
+    let message = assert_refusal(Vendor::OpenAi, &reply, 429, "limit_exceeded");
+    assert!(message.contains("`hourly` of the provider `"), "{message}");
+    assert_eq!((first.seen().len(), second.seen().len()), (1, 2), "nothing else was sent");
+    // Why, by the id that the client saw.
+    let id = reply.header("x-lockgate-request-id").unwrap().to_owned();
+    let told = eventually("the record of the refusal", async || {
+        let told = stack.rest().get(&format!("/requests/{id}")).await;
+        if told.reply().status() == 200 { Ok(told.expect(200)) } else { Err(told.reply().status()) }
+    })
+    .await;
+    let rule = told.to_string();
+    assert!(rule.contains("limit hourly of llm-provider"), "{told:#}");
+    stack.shutdown().await;
+}

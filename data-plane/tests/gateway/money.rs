@@ -236,6 +236,19 @@ async fn money_is_settled_in_every_ending() {
     drop((client, upstream));
     while stand.record().await.outcome != Outcome::ClientGone {}
     refused(&mut stand, &vendor, &body, 429, "limit_exceeded").await;
+    // So may one that did not answer in time.
+    let timeouts = Some(config::Timeouts { first_byte_ms: 100, ..config::Timeouts::default() });
+    let slow = config::Endpoint { timeouts, ..provider("/openai", &vendor.url()) };
+    let draft = keyed(&vendor.url(), vec![strict(most)]).put(Kind::Endpoint, PROVIDER, &slow);
+    let mut stand = Stand::start(&draft).await;
+    let mut client = stand.client().await;
+    client.send(post("/v1/chat/completions", &body)).await;
+    let mut upstream = vendor.accept().await;
+    upstream.message().await;
+    assert_eq!(client.answer().await.status, 504);
+    assert_eq!(stand.record().await.cost_nanos, None);
+    refused(&mut stand, &vendor, &body, 429, "limit_exceeded").await;
+    drop(upstream);
     // One that broke off before it answered may have worked as well.
     let mut stand = Stand::start(&keyed(&vendor.url(), vec![strict(most)])).await;
     let mut client = stand.client().await;

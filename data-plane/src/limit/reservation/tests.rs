@@ -373,3 +373,86 @@ proptest! {
         }
     }
 }
+
+/// How one request ends: what the vendor spends of what it may, and how much of that anybody hears of.
+#[derive(Clone, Debug)]
+enum Fate {
+    /// It says what it came to.
+    Told(u64),
+    /// The client leaves, and the vendor goes on.
+    Unheard { spent: u64, heard: u64 },
+    /// No answer, though it ran.
+    Silent(u64),
+    /// No answer, though it ran; then another attempt, which ends so.
+    Again(u64, Box<Fate>),
+    /// A vendor's error, or nothing was sent.
+    Failed,
+}
+
+fn any_fate() -> impl Strategy<Value = Fate> {
+    let ended = prop_oneof![
+        4 => (0..=100_u64).prop_map(Fate::Told),
+        1 => (0..=100_u64, 0..=100_u64).prop_map(|(spent, heard)| Fate::Unheard { spent, heard: heard.min(spent) }),
+        1 => (0..=100_u64).prop_map(Fate::Silent),
+        1 => Just(Fate::Failed),
+    ];
+    ended
+        .prop_recursive(3, 8, 1, |ended| (0..=100_u64, ended).prop_map(|(spent, next)| Fate::Again(spent, next.into())))
+}
+
+/// What the vendor spends of `most`, and what is told at the end.
+fn spend(taken: &mut Reservation, most: u64, fate: &Fate) -> (u64, Usage) {
+    let share = |percent: u64| most * percent / 100;
+    let unheard = Usage { complete: false, open: true, ..SENT };
+    match fate {
+        Fate::Told(percent) => (share(*percent), Usage { cost: Cost::Told(share(*percent)), ..SENT }),
+        Fate::Unheard { spent, heard } => (share(*spent), Usage { cost: Cost::Estimated(share(*heard)), ..unheard }),
+        Fate::Silent(percent) => (share(*percent), Usage { cost: Cost::Unknown, ..unheard }),
+        Fate::Failed => (0, Usage { complete: false, ..SENT }),
+        Fate::Again(percent, next) => {
+            let first = share(*percent);
+            if !taken.double(NOW) {
+                return (first, Usage { cost: Cost::Unknown, ..unheard });
+            }
+            let (second, usage) = spend(taken, most, next);
+            (first + second, usage)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Fifty callers at a time on one dollar, in any order, whatever becomes of them.
+    #[test]
+    fn a_hard_budget_is_never_exceeded_by_the_vendors_own_count(
+        requests in proptest::collection::vec((1..4_000_u64, 1..40_000_u64, any_fate(), 0..50_usize), 50..200),
+    ) {
+        const DOLLAR: u64 = 1_000_000_000;
+        let month = Window::Calendar(crate::limit::calendar::Period::Month);
+        let rules = [Rule { strict: true, ..Rule::new("a", Owner::ApiKey(Uuid::nil()), Metric::Cost, DOLLAR, month) }];
+        let meters = Meters::default();
+        let price = |input, output| Some(2_500 * input + 10_000 * output);
+        let (mut spent, mut open) = (0, Vec::new());
+        for (input, output, fate, ends) in requests {
+            let load = Load { most_input: Some(input), output: Some(output), price: &price, ..LOAD };
+            if let Ok(taken) = acquire_for(&rules, &Ask { load: Some(&load), ..ASK }, &meters) {
+                open.push((taken, 2_500 * input + 10_000 * output, fate));
+            }
+            if open.len() == 50 || ends < open.len() {
+                let (mut taken, most, fate) = open.swap_remove(ends % open.len());
+                let (nanos, usage) = spend(&mut taken, most, &fate);
+                spent += nanos;
+                taken.settle(&usage, NOW);
+            }
+            prop_assert!(spent <= DOLLAR, "{spent}");
+        }
+        for (mut taken, most, fate) in open {
+            let (nanos, usage) = spend(&mut taken, most, &fate);
+            spent += nanos;
+            taken.settle(&usage, NOW);
+        }
+        prop_assert!(spent <= DOLLAR, "{spent}");
+        prop_assert!(measured(&rules[0], &meters) >= spent);
+    }
+}
