@@ -17,22 +17,29 @@ impl Period {
         let day = unix_ms / DAY_MS;
         let end = match self {
             Self::Day => day + 1,
-            Self::Month => {
-                // A month has at most 31 days: the next first is near.
-                (day + 1..=day + 31).find(|day| day_of_month(*day) == 1).unwrap_or(day + 31)
-            }
+            Self::Month => day + days_left(day),
         };
         end.saturating_mul(DAY_MS)
     }
 }
 
-/// Of a day since 1970, by Hinnant's `civil_from_days`: years begin in March, so that the leap day is the last one.
-fn day_of_month(day: u64) -> u64 {
+/// In the month of a day since 1970, that day included, by Hinnant's `civil_from_days`: years begin in March, so that the
+/// leap day is the last one. Asked twice for each request: arithmetic alone, no search.
+const fn days_left(day: u64) -> u64 {
+    const FEBRUARY: u64 = 11;
     let day = (day + 719_468) % 146_097;
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
-    day - (153 * month + 2) / 5 + 1
+    // January and February belong to the year that began in March.
+    let year = year + 1;
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let end = match month {
+        FEBRUARY if leap => 366,
+        FEBRUARY => 365,
+        month => (153 * (month + 1) + 2) / 5,
+    };
+    end - day
 }
 
 #[cfg(test)]
@@ -55,6 +62,8 @@ mod tests {
         while months < 4800 {
             let end = Period::Month.end(at);
             assert!((28..=31).contains(&((end - at) / DAY_MS)));
+            assert!((at..end).step_by(40_000_000).all(|within| Period::Month.end(within) == end), "{at}");
+            assert_eq!(Period::Month.end(end - 1), end);
             (at, months) = (end, months + 1);
         }
         assert_eq!(at, 146_097 * DAY_MS);
