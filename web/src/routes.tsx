@@ -9,7 +9,7 @@ import {
 } from "@tanstack/react-router";
 import { sessionQuery } from "./api/session";
 import type { DeploymentStatus, RequestOutcome } from "./api/types";
-import type { UsageGroup, UsageRange } from "./api/usage";
+import type { UsageGroup, UsageMeasure, UsageRange } from "./api/usage";
 import { Broken } from "./pages/shell/broken";
 import { Missing } from "./pages/shell/missing";
 import { Shell } from "./pages/shell/shell";
@@ -51,7 +51,8 @@ const OUTCOMES: readonly RequestOutcome[] = [
   "drained",
 ];
 const STATUSES: readonly DeploymentStatus[] = ["deploying", "deployed", "rejected", "undeploying", "undeployed"];
-const GROUPS: readonly UsageGroup[] = ["key", "endpoint", "model"];
+const GROUPS: readonly UsageGroup[] = ["key", "endpoint", "provider", "model", "outcome"];
+const MEASURES: readonly UsageMeasure[] = ["requests", "tokens", "cost"];
 
 const endpointSearch = (search: Search) =>
   present({
@@ -148,6 +149,8 @@ const requests = createRoute({
     present({
       endpoint: word(search.endpoint),
       key: word(search.key),
+      provider: word(search.provider),
+      model: word(search.model),
       outcome: oneOf(search.outcome, OUTCOMES),
       request: word(search.request),
     }),
@@ -156,7 +159,12 @@ const requests = createRoute({
 const usage = createRoute({
   getParentRoute: () => shell,
   path: paths.usage,
-  validateSearch: (search: Search) => present({ range: oneOf(search.range, RANGES), by: oneOf(search.by, GROUPS) }),
+  validateSearch: (search: Search) =>
+    present({
+      range: oneOf(search.range, RANGES),
+      by: oneOf(search.by, GROUPS),
+      measure: oneOf(search.measure, MEASURES),
+    }),
   component: lazyRouteComponent(() => import("./pages/usage/usage"), "Usage"),
 });
 const gateways = createRoute({

@@ -7,6 +7,8 @@ import type { RequestOutcome, RequestRow } from "./types";
 export interface RequestFilter {
   endpoint?: string | undefined;
   key?: string | undefined;
+  provider?: string | undefined;
+  model?: string | undefined;
   outcome?: RequestOutcome | undefined;
 }
 
@@ -26,4 +28,6 @@ export const requestQuery = (id: string) =>
 export const matches = (row: RequestRow, filter: RequestFilter): boolean =>
   (filter.endpoint === undefined || row.endpoint === filter.endpoint) &&
   (filter.key === undefined || row.key === filter.key) &&
+  (filter.provider === undefined || row.provider === filter.provider) &&
+  (filter.model === undefined || (row.servedModel ?? row.requestedModel) === filter.model) &&
   (filter.outcome === undefined || row.outcome === filter.outcome);

@@ -2,7 +2,9 @@
 import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { client, unwrap } from "./client";
 
-export type UsageGroup = "key" | "endpoint" | "model";
+export type UsageGroup = "key" | "endpoint" | "provider" | "model" | "outcome";
+/** What the columns of the chart stand for. */
+export type UsageMeasure = "requests" | "tokens" | "cost";
 export type UsageRange = "1h" | "24h" | "7d" | "30d";
 
 type Interval = "minute" | "hour" | "day" | "none";
@@ -24,7 +26,11 @@ const load = (range: UsageRange, groupBy: string | undefined, interval: Interval
   return unwrap(client.GET("/api/v1/usage", { params: { query }, signal }));
 };
 
-/** Totals of a range by key, endpoint or model. */
+/** The same totals as a file for spreadsheets. */
+export const usageCsv = ({ from, to }: { from: string; to: string }, groupBy: UsageGroup): string =>
+  `/api/v1/usage?${new URLSearchParams({ from, to, groupBy, format: "csv" }).toString()}`;
+
+/** Totals of a range by what they are grouped by. */
 export const usageQuery = (range: UsageRange, groupBy: UsageGroup) =>
   queryOptions({
     queryKey: ["usage", range, groupBy],

@@ -5,7 +5,7 @@ import { messages } from "../messages";
 import { paths } from "../paths";
 import { Badge } from "../ui/badge";
 import type { Tone } from "../ui/badge";
-import { formatClock, formatDateTime, formatDuration, formatNumber } from "../ui/format";
+import { formatClock, formatCost, formatDateTime, formatDuration, formatNumber } from "../ui/format";
 import { Table } from "../ui/table";
 import type { Column } from "../ui/table";
 
@@ -13,6 +13,10 @@ const m = messages.requests;
 
 /** Unknown is said as such, never as zero. */
 export const count = (value: number | null | undefined): string => (value == null ? "–" : formatNumber(value));
+
+/** What it cost; a request without a price is not free. */
+export const cost = (row: RequestRow): string =>
+  row.unpriced ? m.unpriced : row.costNanos == null ? "–" : formatCost(row.costNanos);
 
 const tones: Record<string, Tone | undefined> = {
   answered: "success",
@@ -75,6 +79,7 @@ const columns: Column<RequestRow>[] = [
       </span>
     ),
   },
+  { id: "cost", header: m.columns.cost, end: true, cell: (row) => <span className="nowrap">{cost(row)}</span> },
   {
     id: "firstByte",
     header: m.columns.firstByte,

@@ -10,6 +10,13 @@ const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style
 
 export const formatNumber = (value: number): string => whole.format(value);
 export const formatCompact = (value: number): string => (value < 10_000 ? whole.format(value) : compact.format(value));
+/** Nano-dollars in dollars: to the cent, and below a dollar as exact as it takes to tell them from nothing. */
+export const formatCost = (nanos: number): string =>
+  new Intl.NumberFormat(undefined, {
+    style: "currency",
+    currency: "USD",
+    maximumFractionDigits: nanos !== 0 && Math.abs(nanos) < 1e9 ? 6 : 2,
+  }).format(nanos / 1e9);
 export const formatPercent = (value: number): string => percent.format(value);
 export const formatDateTime = (value: string): string => dateTime.format(new Date(value));
 export const formatDate = (value: string): string => dateOnly.format(new Date(value));

@@ -10,7 +10,7 @@ import { freeName, isContext, isDuration, isName, isUrl, sameHost } from "../../
 import { placeProblem } from "../../src/forms/problems";
 import { isOwnAddress, takeToken } from "../../src/pages/front/fragment";
 import { buckets } from "../../src/pages/usage/buckets";
-import { formatDuration, formatRelative } from "../../src/ui/format";
+import { formatCost, formatDuration, formatRelative } from "../../src/ui/format";
 import { initials } from "../../src/ui/mark";
 import { tokens } from "../../src/ui/tokens";
 
@@ -128,18 +128,24 @@ describe("formats", () => {
     expect(formatRelative("2026-01-07T00:00:00Z", now)).toBe("3 days ago");
     expect(formatRelative("2026-01-09T23:58:00Z", now)).toBe("2 minutes ago");
   });
+  it("tell a small cost from none", () => {
+    expect([0, 42_000, 1_234_000_000].map(formatCost)).toEqual(["$0.00", "$0.000042", "$1.23"]);
+  });
   it("make marks of names", () => {
     expect(["Azure OpenAI", "Anthropic", "OpenAI-compatible", ""].map(initials)).toEqual(["AO", "An", "Oc", ""]);
   });
   it("fill the silent moments of a range", () => {
-    const bars = buckets(
-      {
-        from: "2026-01-01T00:30:00Z",
-        to: "2026-01-01T03:10:00Z",
-        data: [{ start: "2026-01-01T02:00:00Z", requests: 5, refused: 1, errors: 1 }],
-      },
-      "hour",
-    );
+    const figures = { requests: 5, refused: 1, errors: 1, inputTokens: 40, outputTokens: 2, costNanos: 1_500_000 };
+    const answer = {
+      from: "2026-01-01T00:30:00Z",
+      to: "2026-01-01T03:10:00Z",
+      data: [{ start: "2026-01-01T02:00:00Z", ...figures }],
+    };
+    const bars = buckets(answer, "hour");
+    expect(buckets(answer, "hour", "tokens").map((bar) => bar.total)).toEqual([0, 0, 42, 0]);
+    const costs = buckets(answer, "hour", "cost");
+    expect(costs[2]?.total).toBe(1_500_000);
+    expect(costs[2]?.label).toMatch(/0\.0015/);
     expect(bars.map((bar) => [bar.total, bar.bad])).toEqual([
       [0, 0],
       [0, 0],

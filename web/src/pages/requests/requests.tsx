@@ -6,6 +6,7 @@ import { apiKeysQuery } from "../../api/api-keys";
 import { endpointsQuery } from "../../api/endpoints";
 import { requestsQuery } from "../../api/requests";
 import type { RequestFilter } from "../../api/requests";
+import { usageQuery } from "../../api/usage";
 import { More } from "../../forms/more";
 import { RequestsTable } from "../../forms/requests-table";
 import { messages } from "../../messages";
@@ -36,6 +37,7 @@ export function Requests() {
     void navigate({ search: value === "" ? others : { ...others, [name]: value }, replace: true });
   };
   const rows = query.data?.pages.flatMap((page) => page.data) ?? [];
+  const models = (useQuery(usageQuery("30d", "model")).data?.data ?? []).flatMap(({ model }) => (model ? [model] : []));
   return (
     <Page title={m.title} lead={m.lead}>
       <div className="filters">
@@ -55,13 +57,28 @@ export function Requests() {
           options={[{ value: "", label: m.anyKey }, ...keys.map(({ name }) => ({ value: name, label: name }))]}
         />
         <FilterSelect
+          label={m.provider}
+          value={filter.provider ?? ""}
+          onChange={choose("provider")}
+          options={[
+            { value: "", label: m.anyProvider },
+            ...endpoints.filter(({ kind }) => kind === "provider").map(({ name }) => ({ value: name, label: name })),
+          ]}
+        />
+        <FilterSelect
+          label={m.model}
+          value={filter.model ?? ""}
+          onChange={choose("model")}
+          options={[{ value: "", label: m.anyModel }, ...models.map((name) => ({ value: name, label: name }))]}
+        />
+        <FilterSelect
           label={m.outcome}
           value={filter.outcome ?? ""}
           onChange={choose("outcome")}
           options={[{ value: "", label: m.anyOutcome }, ...OUTCOMES]}
         />
       </div>
-      <Loaded query={query} skeleton={<TableSkeleton columns={7} rows={8} />}>
+      <Loaded query={query} skeleton={<TableSkeleton columns={8} rows={8} />}>
         {() =>
           rows.length === 0 ? (
             <Empty sentence={filtered ? m.noMatch : m.empty} />
