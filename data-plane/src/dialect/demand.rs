@@ -198,7 +198,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        let pointers = &self.plan.pointers;
         self.met(&Value::Odd);
+        if let (Some(only), false) = (pointers.element(self.place), pointers.has_children(self.place)) {
+            // Google takes what stands alone for a list of one.
+            self.place = only;
+        }
         // Few members are looked for: a list is searched as fast as anything else.
         let mut met = Vec::new();
         while let Some(member) = members.next_key_seed(Name { plan: self.plan, place: self.place })? {
@@ -334,6 +339,7 @@ mod tests {
         for (body, elsewhere) in [
             (r#"{"previous_response_id":"resp_1"}"#, Some("/previous_response_id")),
             (r#"{"previous_response_id":null}"#, None),
+            (r#"{"messages":{"content":{"image_url":"x"}}}"#, Some("/messages/*/content/*/image_url")),
             (
                 r#"{"messages":[{"content":"x"},{"content":[{"text":"y"},{"image_url":{"url":"z"}}]}]}"#,
                 Some("/messages/*/content/*/image_url"),

@@ -283,3 +283,38 @@ async fn a_rule_about_models_counts_those_alone() {
     let hidden = stand.ask(post("/v1/chat/completions", r#"{"messages":[]}"#)).await;
     assert_eq!(hidden.status, 429, "{}", hidden.text());
 }
+
+#[tokio::test]
+async fn a_websocket_costs_what_it_came_to_and_nothing_bounds_it() {
+    let vendor = Vendor::start().await;
+    let draft = |rule, price| {
+        let template = config::Template {
+            realtime_paths: texts(["/v1/realtime"]),
+            request: Some(template::Request { output_bound: texts(["/max_tokens"]), ..template::Request::default() }),
+            ..template(config::Dialect::Openai)
+        };
+        keyed(&vendor.url(), vec![rule]).put(Kind::Template, TEMPLATE, &template).put(
+            Kind::Prices,
+            TEMPLATE,
+            &config::Prices { own: vec![], shipped: vec![price] },
+        )
+    };
+    let realtime = || price("gpt-realtime", INPUT, OUTPUT);
+    let mut stand = Stand::start(&draft(strict(1_000_000), realtime())).await;
+    let refused = stand.ask(super::tunnel::keyed("")).await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &"unbounded_request".into()));
+    stand.record().await;
+    stand.runtime.store(Some(draft(cost(1_000_000), price("gpt-4o", INPUT, OUTPUT)).compile()));
+    let refused = stand.ask(super::tunnel::keyed("")).await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (403, &"unpriced_model".into()));
+    assert!(refused.text().contains("gpt-realtime of llm-provider openai"), "{}", refused.text());
+    stand.record().await;
+    assert!(vendor.is_alone().await, "nothing was sent");
+    // A hundred of output are taken for it: a second one does not fit.
+    stand.runtime.store(Some(draft(cost(1_500), realtime()).compile()));
+    let mut client = stand.client().await;
+    client.send(super::tunnel::keyed("")).await;
+    let mut upstream = vendor.accept().await;
+    assert!(upstream.head().await.starts_with("GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\n"));
+    assert_eq!(stand.ask(super::tunnel::keyed("")).await.status, 429);
+}
