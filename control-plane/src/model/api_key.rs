@@ -1,5 +1,7 @@
 //! API keys: what opens endpoints.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -37,6 +39,8 @@ pub struct ApiKeySpec {
     pub previous_expires_at: Option<OffsetDateTime>,
     /// How much it may be used.
     pub limits: Vec<Limit>,
+    /// What people say of it, such as a team; usage can be summed by each.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Whether a key opens anything.
@@ -87,6 +91,9 @@ pub struct ApiKeyInput {
     /// How much it may be used, over all endpoints together.
     #[serde(default)]
     pub limits: Vec<Limit>,
+    /// What people say of it, such as `{"team": "search"}`: usage can be summed by each, also what was used before.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Noun for ApiKeyInput {
@@ -131,6 +138,28 @@ impl ApiKeyInput {
     pub fn check_limits(&self) -> Result<(), Error> {
         let mut violations = Vec::new();
         limit::check(&self.limits, &mut violations);
+        if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+    }
+
+    /// Checks what people say of it.
+    pub fn check_labels(&self) -> Result<(), Error> {
+        let mut violations = Vec::new();
+        if self.labels.len() > LABELS {
+            violations.push(Violation::invalid("/labels", format!("must be at most {LABELS}")));
+        }
+        for (name, value) in &self.labels {
+            let pointer = format!("/labels/{}", name.replace('~', "~0").replace('/', "~1"));
+            let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            let plain = name.bytes().all(|byte| letter(byte) || b"._-".contains(&byte));
+            if !plain || name.len() > LABEL_NAME || !name.bytes().next().is_some_and(letter) {
+                let message =
+                    format!("is no name: 1 to {LABEL_NAME} of a-z, 0-9, `.`, `_` and `-`, a letter or digit first");
+                violations.push(Violation::invalid(pointer, message));
+            } else if value.is_empty() || value.len() > LABEL_VALUE || value.chars().any(char::is_control) {
+                let message = format!("must be 1 to {LABEL_VALUE} bytes of text");
+                violations.push(Violation::invalid(pointer, message));
+            }
+        }
         if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
     }
 
@@ -195,6 +224,12 @@ pub struct DisableInput {
 pub const ENDPOINTS: usize = 200;
 /// At most, in one key.
 const ADDRESSES: usize = 64;
+/// At most, of one key.
+const LABELS: usize = 16;
+/// Bytes of a label's name, at most.
+const LABEL_NAME: usize = 63;
+/// Bytes of what a label says, at most.
+const LABEL_VALUE: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +241,25 @@ mod tests {
         let texts = |scope: Scope| scope.addresses.iter().map(ToString::to_string).collect();
         let pointers = |violations: Vec<Violation>| violations.into_iter().map(|violation| violation.pointer).collect();
         input.scope().map(texts).map_err(pointers)
+    }
+
+    #[test]
+    fn labels_have_plain_names_and_say_something() {
+        let check = |labels: serde_json::Value| {
+            let input: ApiKeyInput = serde_json::from_value(json!({"endpoints": ["a"], "labels": labels})).unwrap();
+            match input.check_labels() {
+                Ok(()) => Vec::new(),
+                Err(Error::Invalid(violations)) => violations.into_iter().map(|violation| violation.pointer).collect(),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert!(check(json!({"team": "Suche & Ärger", "cost-center.eu_1": "7"})).is_empty());
+        let wrong = json!({"": "a", "Team": "a", "a/b": "a", "-a": "a", "ok": "", "tab": "a\tb", "a,b": "c"});
+        let pointers =
+            ["/labels/", "/labels/-a", "/labels/Team", "/labels/a,b", "/labels/a~1b", "/labels/ok", "/labels/tab"];
+        assert_eq!(check(wrong), pointers);
+        let many: serde_json::Map<_, _> = (0..17).map(|number| (format!("n{number}"), json!("a"))).collect();
+        assert_eq!(check(many.into()), ["/labels"]);
     }
 
     #[test]

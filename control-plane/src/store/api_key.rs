@@ -1,5 +1,7 @@
 //! API keys as rows: digests of at most two live secrets, and what they open.
 
+use std::collections::BTreeMap;
+
 use proto::token::{TokenKind, digest, parse};
 use serde_json::json;
 use sqlx::types::Json;
@@ -81,6 +83,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     let expires_at = spec.expiry(change.at())?;
     let scope = spec.scope().map_err(Error::Invalid)?;
     spec.check_limits()?;
+    spec.check_labels()?;
     check_name(&mut change, None, &name).await?;
     let opened = resolve(&mut change, &spec.endpoints).await?;
     let text = random::token(TokenKind::ApiKey, None);
@@ -106,12 +109,14 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     )?;
     add_secret(&mut change, id, &text).await?;
     link(&mut change, id, &opened).await?;
+    say(&mut change, id, &spec.labels).await?;
     change.put(Kind::ApiKey, id);
     let changes = json!({
         "name": name,
         "endpoints": spec.endpoints,
         "scope": scope,
         "limits": spec.limits,
+        "labels": spec.labels,
         "expiresAt": expires_at.map(OffsetDateTime::unix_timestamp),
         "digest": hex(&digest(text.expose())),
     });
@@ -119,7 +124,7 @@ pub async fn create(store: &Store, author: &Author, draft: Draft<ApiKeyInput>) -
     Ok(Written { value: Minted { key: written.value, text }, revision: written.revision })
 }
 
-/// Another name, other endpoints, another expiry.
+/// Another name, other endpoints, labels, limits, another expiry.
 pub async fn replace(
     store: &Store,
     author: &Author,
@@ -134,6 +139,7 @@ pub async fn replace(
     let expires_at = spec.expiry(change.at())?;
     let scope = spec.scope().map_err(Error::Invalid)?;
     spec.check_limits()?;
+    spec.check_labels()?;
     check_name(&mut change, Some(before.id), &name).await?;
     let opened = resolve(&mut change, &spec.endpoints).await?;
     execute!(
@@ -147,6 +153,9 @@ pub async fn replace(
     )?;
     execute!(change, sqlx::query("DELETE FROM api_key_endpoint WHERE api_key_id = $1").bind(before.id))?;
     link(&mut change, before.id, &opened).await?;
+    let said = labels(change.transaction(), before.id).await?;
+    execute!(change, sqlx::query("DELETE FROM api_key_label WHERE api_key_id = $1").bind(before.id))?;
+    say(&mut change, before.id, &spec.labels).await?;
     // It may open less than before.
     change.put_urgent(Kind::ApiKey, before.id);
     stamp(&mut change, before.id).await?;
@@ -156,6 +165,7 @@ pub async fn replace(
         "endpoints": spec.endpoints,
         "scope": { "from": before.scope.0, "to": scope },
         "limits": { "from": before.limits.0, "to": spec.limits },
+        "labels": { "from": said, "to": spec.labels },
         "expiresAt": { "from": second(before.expires_at), "to": second(expires_at) },
     });
     finish(change, before.id, "api-key.replace", changes).await
@@ -277,6 +287,7 @@ async fn view(transaction: &mut Transaction, row: Row) -> Result<View, Error> {
         models: row.scope.0.models,
         addresses: row.scope.0.addresses,
         limits: row.limits.0,
+        labels: labels(transaction, row.id).await?,
         status,
         expires_at: row.expires_at,
         last_used_at: row.last_used_at,
@@ -324,6 +335,31 @@ async fn link(change: &mut Change<'_>, id: Uuid, endpoints: &[Uuid]) -> Result<(
                 .bind(organization_id)
                 .bind(id)
                 .bind(endpoint_id)
+        )?;
+    }
+    Ok(())
+}
+
+/// What is said of a key.
+async fn labels(transaction: &mut Transaction, id: Uuid) -> Result<BTreeMap<String, String>, Error> {
+    let rows: Vec<(String, String)> = run!(transaction, connection =>
+        sqlx::query_as("SELECT name, value FROM api_key_label WHERE api_key_id = $1")
+            .bind(id).fetch_all(connection).await)?;
+    Ok(rows.into_iter().collect())
+}
+
+async fn say(change: &mut Change<'_>, id: Uuid, labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    let organization_id = change.organization_id();
+    for (name, value) in labels {
+        execute!(
+            change,
+            sqlx::query(
+                "INSERT INTO api_key_label (organization_id, api_key_id, name, value) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(organization_id)
+            .bind(id)
+            .bind(name)
+            .bind(value)
         )?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! The ledger: cost, what is unpriced, late and early records, sums over any time, what is over.
 
+use std::collections::BTreeMap;
+
 use control_plane::model::usage::{Batch, Kept, Outcome, Record, Retention};
 use control_plane::store::engine::Engine;
 use control_plane::store::usage::{Ingested, Keep, ingest};
@@ -9,7 +11,7 @@ use uuid::Uuid;
 
 use crate::harness::{On, Plane};
 use crate::on_both_engines;
-use crate::steps::default_gateway;
+use crate::steps::{default_gateway, provider};
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -165,6 +167,36 @@ on_both_engines! {
         assert_eq!(period::drop_before(&store, Kept::Minutes, at - 3 * DAY_US).await.unwrap(), 1);
         let usage = admin.get(&format!("/usage?from={from}")).await.expect(200).body;
         assert_eq!(usage["totals"]["requests"], 8, "the hours and days of it are still there");
+    }
+
+    async fn usage_is_summed_by_what_is_said_of_keys(plane: Plane) {
+        let (admin, store) = (plane.admin().await, plane.store().await);
+        admin.post("/llm-providers", &provider("openai")).await.expect(201);
+        let key = |labels: Value| json!({"name": "ci", "endpoints": ["openai"], "labels": labels});
+        let made = admin.post("/api-keys", &key(json!({"team": "search", "env": "test"}))).await.expect(201).body;
+        assert_eq!(made["labels"], json!({"env": "test", "team": "search"}));
+        let id: control_plane::model::id::ApiKeyId = made["id"].as_str().unwrap().parse().unwrap();
+        let own = Record { api_key_id: id.0, ..record(microseconds(now()), "m", Some(5)) };
+        let other = record(microseconds(now()), "m", Some(1));
+        ingest(&store, &batch(&store, 1, vec![own, other]).await, &keep(Retention::default(), 2)).await.unwrap();
+        let sums = async |label: &str| {
+            let usage = admin.get(&format!("/usage?groupBy=label:{label}")).await.expect(200).body;
+            let row = |row: &Value| (row["label"].as_str().map(str::to_owned), row["costNanos"].as_i64().unwrap());
+            usage["data"].as_array().unwrap().iter().map(row).collect::<BTreeMap<_, _>>()
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(sums("team").await, BTreeMap::from([(text("search"), 5), (None, 1)]));
+        // What is said later is said of what was used before, too.
+        let changed = admin.with("if-match", "*").put("/api-keys/ci", &key(json!({"team": "ads"}))).await.expect(200);
+        assert_eq!(changed.body["labels"], json!({"team": "ads"}));
+        assert_eq!(sums("team").await, BTreeMap::from([(text("ads"), 5), (None, 1)]));
+        assert_eq!(sums("env").await, BTreeMap::from([(None, 6)]));
+        let wrong = admin.with("if-match", "*").put("/api-keys/ci", &key(json!({"Team": "a", "x": ""}))).await;
+        assert_eq!(wrong.expect(422).errors(), [("/labels/Team", "invalid"), ("/labels/x", "invalid")]);
+        assert_eq!(admin.get("/api-keys/ci").await.expect(200).body["labels"], json!({"team": "ads"}));
+        // Its usage outlives it, and so does what was said of it.
+        admin.with("if-match", "*").delete("/api-keys/ci").await.expect(204);
+        assert_eq!(sums("team").await, BTreeMap::from([(text("ads"), 5), (None, 1)]));
     }
 
     async fn a_sampled_log_leaves_the_sums_whole(plane: Plane) {

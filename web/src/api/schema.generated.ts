@@ -746,6 +746,10 @@ export interface components {
             previousExpiresAt?: string | null;
             /** @description How much it may be used. */
             limits: components["schemas"]["Limit"][];
+            /** @description What people say of it, such as a team; usage can be summed by each. */
+            labels: {
+                [key: string]: string;
+            };
         };
         /** @description A key as a client writes it. */
         ApiKeyInput: {
@@ -765,6 +769,10 @@ export interface components {
             expiresIn?: string | null;
             /** @description How much it may be used, over all endpoints together. */
             limits?: components["schemas"]["Limit"][];
+            /** @description What people say of it, such as `{"team": "search"}`: usage can be summed by each, also what was used before. */
+            labels?: {
+                [key: string]: string;
+            };
         };
         /** @description Where a gateway API key may travel. */
         ApiKeySecurity: {
@@ -1360,6 +1368,10 @@ export interface components {
                 previousExpiresAt?: string | null;
                 /** @description How much it may be used. */
                 limits: components["schemas"]["Limit"][];
+                /** @description What people say of it, such as a team; usage can be summed by each. */
+                labels: {
+                    [key: string]: string;
+                };
             }[];
             /** @description For the page after this one; null: there is none. */
             nextCursor?: string | null;
@@ -2146,6 +2158,10 @@ export interface components {
             previousExpiresAt?: string | null;
             /** @description How much it may be used. */
             limits: components["schemas"]["Limit"][];
+            /** @description What people say of it, such as a team; usage can be summed by each. */
+            labels: {
+                [key: string]: string;
+            };
         };
         /** @description A gateway token, this once. */
         MintedGatewayToken: {
