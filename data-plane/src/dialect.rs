@@ -5,6 +5,7 @@ pub mod ask;
 pub mod aws;
 pub mod demand;
 pub mod facts;
+pub mod listing;
 pub mod naming;
 pub mod pointer;
 pub mod scan;
@@ -13,6 +14,7 @@ pub mod sse;
 mod anthropic;
 mod bedrock;
 mod gemini;
+mod members;
 mod mistral;
 mod openai;
 

@@ -111,13 +111,15 @@ pub enum Refusal {
     UpstreamBroken,
     /// The vendor rejected the stored credential.
     UpstreamAuth,
+    /// Models are ruled, and the vendor's list of them cannot be read, so it cannot be cut to what may be used.
+    UnreadableModelList,
     /// The request's total time was over before there was an answer.
     DeadlineExceeded,
 }
 
 impl Refusal {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::NotReady,
         Self::Draining,
         Self::Malformed,
@@ -162,6 +164,7 @@ impl Refusal {
         Self::UpstreamSilent,
         Self::UpstreamBroken,
         Self::UpstreamAuth,
+        Self::UnreadableModelList,
         Self::DeadlineExceeded,
     ];
 
@@ -202,7 +205,8 @@ impl Refusal {
             | Self::UpstreamRefused
             | Self::UpstreamTls
             | Self::UpstreamBroken
-            | Self::UpstreamAuth => StatusCode::BAD_GATEWAY,
+            | Self::UpstreamAuth
+            | Self::UnreadableModelList => StatusCode::BAD_GATEWAY,
             Self::TooManyRequests | Self::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::NotReady | Self::Draining | Self::Overloaded | Self::NotRecordable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamConnectTimeout | Self::UpstreamSilent | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -256,6 +260,7 @@ impl Refusal {
             Self::UpstreamSilent => "upstream_silent",
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamAuth => "upstream_auth",
+            Self::UnreadableModelList => "unreadable_model_list",
             Self::DeadlineExceeded => "deadline_exceeded",
         }
     }
@@ -397,6 +402,10 @@ impl Refusal {
                 "The vendor rejected the credential stored for this provider. Your gateway key is fine; an \
                  administrator must renew the provider's credential."
             }
+            Self::UnreadableModelList => {
+                "Models are restricted here, and the vendor's list of models is in no form that can be cut to those that \
+                 may be used. Name a model that you may use; an administrator knows which."
+            }
             Self::DeadlineExceeded => {
                 "The request took longer than this endpoint allows. Ask for less, or raise the endpoint's total timeout."
             }
@@ -415,6 +424,7 @@ impl Refusal {
                 | Self::UpstreamSilent
                 | Self::UpstreamBroken
                 | Self::UpstreamAuth
+                | Self::UnreadableModelList
                 | Self::DeadlineExceeded
         )
     }

@@ -17,6 +17,7 @@ mod guard;
 mod handshake;
 mod headers;
 mod links;
+mod listing;
 mod models;
 mod parcel;
 mod paths;

@@ -24,6 +24,7 @@ mod ledger;
 mod limits;
 mod link;
 mod metering;
+mod model_lists;
 mod models;
 mod nodes;
 mod passthrough;

@@ -1,7 +1,7 @@
 //! Which models may be asked for, under which names: what is refused, and what a vendor gets to see instead.
 
 use serde_json::{Value, json};
-use tests::{Endpoint, Stack, Upstream, Vendor, assert_refusal, client::Call};
+use tests::{Answer, Endpoint, Stack, Upstream, Vendor, assert_refusal, client::Call};
 
 /// A key for these endpoints with rules of its own.
 async fn key(stack: &Stack, name: &str, endpoints: &[&Endpoint], models: Value) -> String {
@@ -59,7 +59,9 @@ async fn what_is_not_allowed_is_refused_and_an_alias_is_replaced_in_place() {
     let one = ask(endpoint.call("GET", "/v1/models/o3")).await;
     assert_refusal(Vendor::OpenAi, &one, 403, "model_not_allowed");
     assert_eq!(upstream.seen().len(), before, "nothing of these reached the vendor");
-    assert_eq!(ask(endpoint.call("GET", "/v1/models")).await.status(), 200);
+    upstream.next(Answer::json(200, &json!({"data": [{"id": "gpt-4o"}, {"id": "o3"}]})));
+    let list = ask(endpoint.call("GET", "/v1/models")).await;
+    assert_eq!((list.status(), list.text().contains("o3")), (200, false));
     let file = endpoint.call("POST", "/v1/files").header("content-type", "application/octet-stream").body("abc");
     assert_eq!(ask(file).await.status(), 200, "a file runs no model");
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use super::members::{Member, Members};
 use super::pointer::{Pointers, Slot};
 use super::scan::{Scalar, Scanner, Sink};
 use super::sse;
@@ -60,121 +61,6 @@ pub fn asking(body: &[u8], unless: &[Box<str>]) -> Option<Change> {
         Some(_) => None,
         None if empty => Some(Change { goes: behind..behind, comes: br#""include_usage":true"# }),
         None => Some(Change { goes: behind..behind, comes: br#""include_usage":true,"# }),
-    }
-}
-
-struct Member {
-    name: String,
-    value: Range<usize>,
-}
-
-/// The members of one object. An error, told as `None`, ends them.
-struct Members<'a> {
-    body: &'a [u8],
-    at: usize,
-    first: bool,
-    over: bool,
-}
-
-impl<'a> Members<'a> {
-    /// The object that begins behind `at` and whitespace.
-    fn of(body: &'a [u8], at: usize) -> Option<Self> {
-        let at = space(body, at);
-        (body.get(at) == Some(&b'{')).then_some(Self { body, at: at + 1, first: true, over: false })
-    }
-
-    #[expect(clippy::option_option, reason = "not JSON, the end, a member")]
-    fn read(&mut self) -> Option<Option<Member>> {
-        let body = self.body;
-        let mut at = space(body, self.at);
-        match body.get(at)? {
-            b'}' => return Some(None),
-            b',' if !self.first => at = space(body, at + 1),
-            b'"' if self.first => {}
-            _ => return None,
-        }
-        self.first = false;
-        if body.get(at)? != &b'"' {
-            return None;
-        }
-        let end = text(body, at)?;
-        let name = serde_json::from_slice(&body[at..end]).ok()?;
-        let colon = space(body, end);
-        if body.get(colon)? != &b':' {
-            return None;
-        }
-        let start = space(body, colon + 1);
-        self.at = value(body, start)?;
-        Some(Some(Member { name, value: start..self.at }))
-    }
-}
-
-impl Iterator for Members<'_> {
-    type Item = Option<Member>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.over {
-            return None;
-        }
-        match self.read() {
-            Some(Some(member)) => Some(Some(member)),
-            Some(None) => None,
-            None => {
-                self.over = true;
-                Some(None)
-            }
-        }
-    }
-}
-
-fn space(body: &[u8], at: usize) -> usize {
-    let rest = body.get(at..).unwrap_or_default();
-    at + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count()
-}
-
-/// Behind the text whose quote is at `at`.
-fn text(body: &[u8], at: usize) -> Option<usize> {
-    let mut at = at + 1;
-    loop {
-        at += memchr::memchr2(b'"', b'\\', body.get(at..)?)?;
-        if body[at] == b'"' {
-            return Some(at + 1);
-        }
-        at += 2;
-    }
-}
-
-/// Behind the value that begins at `at`.
-fn value(body: &[u8], at: usize) -> Option<usize> {
-    match body.get(at)? {
-        b'"' => text(body, at),
-        b'{' | b'[' => {
-            let (mut at, mut depth) = (at, 0_usize);
-            loop {
-                at += memchr::memchr3(b'"', b'{', b'[', &body[at..])
-                    .map_or(body.len() - at, |index| index)
-                    .min(memchr::memchr2(b'}', b']', &body[at..]).unwrap_or(body.len() - at));
-                match body.get(at)? {
-                    b'"' => at = text(body, at)?,
-                    b'{' | b'[' => {
-                        depth += 1;
-                        at += 1;
-                    }
-                    _ => {
-                        depth -= 1;
-                        at += 1;
-                        if depth == 0 {
-                            return Some(at);
-                        }
-                    }
-                }
-            }
-        }
-        b'-' | b'0'..=b'9' | b'a'..=b'z' => {
-            let length = body[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
-            Some(at + length.count())
-        }
-        _ => None,
     }
 }
 

@@ -334,7 +334,7 @@ impl Account {
         let outcome = match refusal {
             Refusal::Draining => Outcome::Drained,
             // The vendor did answer; what it said is ours to tell.
-            Refusal::UpstreamAuth => Outcome::Refused,
+            Refusal::UpstreamAuth | Refusal::UnreadableModelList => Outcome::Refused,
             _ if refusal.is_upstream() => Outcome::UpstreamFailed,
             _ => Outcome::Refused,
         };

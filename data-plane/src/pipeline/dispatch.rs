@@ -17,6 +17,7 @@ use super::admit::Permit;
 use super::attempts::Ending;
 use super::choose::{Chooser, Spent};
 use super::clock::{Clock, Late};
+use super::listing::{self, Asked};
 use super::parcel::Parcel;
 use super::plan::{Leg, Plan};
 use super::receive::Call;
@@ -108,7 +109,12 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
         };
         let Some(next) = next else {
             parcel.let_go();
-            let Got { head, mut answer, peeked, clock } = ended?;
+            let Got { mut head, mut answer, mut peeked, mut clock } = ended?;
+            if parcel.lists() && head.status.is_success() {
+                let asked = Asked { permit: &permit, target: leg.target(), flight: &leg.flight };
+                // Boxed, so that other requests do not pay for its size.
+                peeked = Box::pin(listing::cut(call, &asked, &mut head, &mut answer, &mut clock)).await?;
+            }
             if answer.is_empty() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                 give_back(&mut answer).await;
             }
@@ -362,19 +368,8 @@ async fn check_credential(
     }
     let mut peeked = Vec::new();
     while peeked.len() < PEEK {
-        let piece = poll_fn(|context| match answer.poll_data(context) {
-            Poll::Ready(piece) => Poll::Ready(Ok(piece)),
-            Poll::Pending => clock.poll_late(context).map(|late| match late {
-                Late::Patience => Err(Refusal::UpstreamBroken),
-                Late::Deadline => Err(Refusal::DeadlineExceeded),
-            }),
-        });
-        match piece.await? {
-            Some(Ok(piece)) => {
-                clock.arrived();
-                peeked.extend_from_slice(&piece);
-            }
-            Some(Err(_)) => return Err(Refusal::UpstreamBroken),
+        match next_piece(answer, clock).await? {
+            Some(piece) => peeked.extend_from_slice(&piece),
             None => break,
         }
     }
@@ -383,6 +378,21 @@ async fn check_credential(
         return Err(Refusal::UpstreamAuth);
     }
     Ok((!peeked.is_empty()).then(|| peeked.into()))
+}
+
+/// Of an answer that is read before it is passed on; `None`: that was all.
+pub(super) async fn next_piece(answer: &mut Answer, clock: &mut Clock) -> Result<Option<Bytes>, Refusal> {
+    poll_fn(|context| match answer.poll_data(context) {
+        Poll::Ready(piece) => {
+            clock.arrived();
+            Poll::Ready(piece.transpose().map_err(|_| Refusal::UpstreamBroken))
+        }
+        Poll::Pending => clock.poll_late(context).map(|late| match late {
+            Late::Patience => Err(Refusal::UpstreamBroken),
+            Late::Deadline => Err(Refusal::DeadlineExceeded),
+        }),
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ pub(super) async fn settle(
 }
 
 /// Whether a request that names no model, or not readably, must be refused.
-fn restricts(permit: &Permit) -> bool {
+pub(super) fn restricts(permit: &Permit) -> bool {
     let own = [&permit.key.models, &permit.endpoint.models];
     let targets = permit.endpoint.target.providers().map(|provider| &provider.models);
     own.into_iter().chain(targets).flatten().any(|rules| rules.restricts())
@@ -155,7 +155,7 @@ fn in_path(plan: &ModelPlan, path: &str) -> Result<Option<Range<usize>>, Refusal
 }
 
 type Written = Box<[Option<Bytes>]>;
-type Names = Box<[Option<Box<str>>]>;
+pub(super) type Names = Box<[Option<Box<str>>]>;
 
 /// What each target is asked for in place of `asked`, and how that is written.
 fn decide(
@@ -176,7 +176,8 @@ fn decide(
     }
 }
 
-fn judge(permit: &Permit, asked: &str) -> Result<(u64, Names), Denial> {
+/// Which targets are left out for a request that names this model, and what each of the others is asked for.
+pub(super) fn judge(permit: &Permit, asked: &str) -> Result<(u64, Names), Denial> {
     let Permit { endpoint, key, .. } = permit;
     let mut name = asked;
     if let Some(rules) = &key.models {

@@ -16,7 +16,7 @@ use super::plan::Leg;
 use super::receive::Call;
 use super::upload::{Home, Inbound, Source, Upload};
 use super::whole::Whole;
-use super::{handshake, headers, query};
+use super::{handshake, headers, listing, query};
 use crate::dialect::facts::Shape;
 use crate::error::Refusal;
 use crate::runtime::provider::Provider;
@@ -29,6 +29,8 @@ pub(super) struct Parcel {
     body: Option<Carried>,
     /// What the model is called in place of what the client called it; `None`: the same everywhere.
     renamed: Option<Box<Renamed>>,
+    /// It asks for the vendor's models, and not all of them are for the client.
+    lists: bool,
 }
 
 struct Carried {
@@ -64,7 +66,7 @@ impl Parcel {
             }
             Carried { upload, fresh: Some(source), home: again.then(Arc::default), whole: None }
         });
-        Self { sized, body, renamed: None }
+        Self { sized, body, renamed: None, lists: false }
     }
 
     /// Whether there is one.
@@ -80,6 +82,16 @@ impl Parcel {
     /// From now on the model is called so.
     pub(super) fn rename(&mut self, renamed: Renamed) {
         self.renamed = Some(Box::new(renamed));
+    }
+
+    /// It asks for the vendor's models, and not all of them are for the client.
+    pub(super) fn asks_for_list(&mut self) {
+        self.lists = true;
+    }
+
+    /// Whether the answer is to be cut to what the client may use.
+    pub(super) fn lists(&self) -> bool {
+        self.lists
     }
 
     /// Takes the body in where some of the vendors it may go to are asked for usage on the client's behalf. A body of
@@ -189,6 +201,9 @@ impl Parcel {
         let mut headers = headers::outbound(&call.head.headers, endpoint, provider, self.sized);
         if call.websocket.is_some() {
             handshake::ask(&mut headers, endpoint);
+        }
+        if self.lists {
+            listing::ask(&mut headers);
         }
         let asks = self.asks(call, permit, provider);
         let body = match &mut self.body {

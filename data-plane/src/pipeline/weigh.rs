@@ -4,6 +4,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::admit::{self, Permit};
+use super::listing;
 use super::models::{self, Named};
 use super::parcel::Parcel;
 use super::plan::Plan;
@@ -60,6 +61,9 @@ pub(super) async fn settle(
 ) -> Result<Option<Box<Weight>>, Refusal> {
     let (needs, guarded) = (permit.needs, permit.endpoint.guards_models || permit.key.models.is_some());
     let mut named = Named::default();
+    if guarded && listing::is_list(&permit.endpoint.template.model, &call.head.uri.path()[permit.context..]) {
+        parcel.asks_for_list();
+    }
     if guarded || needs.model {
         named = models::settle(call, permit, parcel, deadline, !guarded && !needs.firm).await?;
         plan.bar(named.barred);

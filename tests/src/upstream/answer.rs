@@ -87,6 +87,11 @@ impl Answer {
         Self::new(200, "text/event-stream; charset=utf-8", Body::Pieces(Vec::new()))
     }
 
+    /// A body in chunks, without its length: add [`Answer::piece`]s.
+    pub fn chunked(content_type: &str) -> Self {
+        Self::new(200, content_type, Body::Pieces(Vec::new()))
+    }
+
     /// These bytes and nothing around them; the connection is closed behind them.
     pub fn raw(bytes: impl Into<Bytes>) -> Self {
         let mut answer = Self::silence();
