@@ -2,6 +2,7 @@
 //! sides must read alike. No behaviour beyond that.
 
 pub mod id;
+pub mod rule;
 pub mod state;
 pub mod token;
 
@@ -15,4 +16,10 @@ pub mod config {
 #[allow(missing_docs, clippy::pedantic)]
 pub mod usage {
     tonic::include_proto!("lockgate.usage.v1");
+}
+
+/// `lockgate.quota.v1`: limits that hold over all nodes.
+#[allow(missing_docs, clippy::pedantic)]
+pub mod quota {
+    tonic::include_proto!("lockgate.quota.v1");
 }
