@@ -22,6 +22,7 @@ pub mod period;
 pub mod price;
 pub mod provider;
 pub mod proxy;
+pub mod quota;
 pub mod request;
 pub mod secret;
 pub mod session;
