@@ -5,6 +5,7 @@ pub mod ca;
 pub mod config;
 pub mod events;
 pub mod intake;
+pub mod lease;
 pub mod link;
 pub mod listener;
 pub mod model;

@@ -1,5 +1,6 @@
 //! The listener that nodes dial: TCP, TLS with a leaf of the link's own authority, HTTP/2, gRPC. It decides who may
-//! come in; what is said then is [`crate::stream`]'s and [`crate::intake`]'s.
+//! come in; what is said then is [`crate::stream`]'s, [`crate::intake`]'s
+//! and [`crate::lease`]'s.
 
 use std::{
     io,
@@ -10,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use proto::{config::config_sync_server::ConfigSyncServer, usage::usage_ingest_server::UsageIngestServer};
+use proto::{
+    config::config_sync_server::ConfigSyncServer, quota::quota_lease_server::QuotaLeaseServer,
+    usage::usage_ingest_server::UsageIngestServer,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -29,6 +33,7 @@ use tonic::{
 use crate::{
     events::Events,
     intake::{Intake, Keeping},
+    lease::Leases,
     model::error::Error,
     publisher::Publisher,
     receipts::{Receipts, Recorder},
@@ -74,22 +79,23 @@ impl Link {
     pub async fn run(self, listener: TcpListener, tls: rustls::ServerConfig, stop: CancellationToken) {
         let Self { publisher, receipts, recorder, store, events, keeping } = self;
         let streams = ConfigStream::new(store.clone(), publisher.clone(), receipts, stop.clone());
+        let leases = Leases::new(store.clone(), publisher.clone(), stop.clone());
         let intake = Intake::new(store, publisher.clone(), events, keeping, stop.clone());
+        let granting = leases.clone().run();
         let serving = async {
-            serve(listener, tls, streams.clone(), intake.clone(), &stop).await;
-            tokio::join!(streams.ended(), intake.ended());
+            serve(listener, tls, (streams.clone(), intake.clone(), leases.clone()), &stop).await;
+            tokio::join!(streams.ended(), intake.ended(), leases.ended());
             // With the last stream goes the last end of the recorder's queue.
             drop(streams);
         };
-        tokio::join!(serving, publisher.run(stop.clone()), recorder.run(stop.clone()));
+        tokio::join!(serving, granting, publisher.run(stop.clone()), recorder.run(stop.clone()));
     }
 }
 
 async fn serve(
     listener: TcpListener,
     tls: rustls::ServerConfig,
-    streams: ConfigStream,
-    intake: Intake,
+    (streams, intake, leases): (ConfigStream, Intake, Leases),
     stop: &CancellationToken,
 ) {
     let (accepted, incoming) = mpsc::channel::<io::Result<Accepted>>(16);
@@ -98,12 +104,15 @@ async fn serve(
         ConfigSyncServer::new(streams).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let intake =
         UsageIngestServer::new(intake).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+    let leases =
+        QuotaLeaseServer::new(leases).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(16)
         .add_service(streams)
         .add_service(intake)
+        .add_service(leases)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop.clone().cancelled_owned());
     let bounded = async {
         tokio::pin!(serving);

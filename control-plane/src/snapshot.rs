@@ -5,8 +5,10 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prost::Message as _;
 use proto::{
-    config::{Entry, Kind as WireKind},
+    config::{ApiKey, Endpoint, Entry, Kind as WireKind, Limit},
+    quota::Rule,
     state::StateHash,
 };
 use uuid::Uuid;
@@ -74,6 +76,21 @@ pub fn kind_from_wire(number: i32) -> Option<Kind> {
         WireKind::Secret => Some(Kind::Secret),
         WireKind::Prices => Some(Kind::Prices),
     }
+}
+
+/// What the configuration says of a rule that a node speaks of; `None`: nothing.
+pub fn limit(snapshot: &Snapshot, rule: &Rule) -> Option<u64> {
+    let kind = if rule.api_key { WireKind::ApiKey } else { WireKind::Endpoint };
+    let entry = snapshot.entries.get(&(kind.into(), Uuid::from_slice(&rule.owner).ok()?))?;
+    let limits = match kind {
+        WireKind::ApiKey => ApiKey::decode(entry.body.clone()).ok()?.limits,
+        _ => Endpoint::decode(entry.body.clone()).ok()?.limits,
+    };
+    let is = |limit: &&Limit| {
+        let window = limit.window_ms == rule.window_ms && u32::try_from(limit.calendar) == Ok(rule.calendar);
+        window && limit.name == rule.name && u32::try_from(limit.metric) == Ok(rule.metric)
+    };
+    limits.iter().find(is).map(|limit| limit.limit)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
@@ -165,6 +166,31 @@ impl utoipa::PartialSchema for LimitWindow {
 
 impl ToSchema for LimitWindow {}
 
+/// A period of the calendar, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalendarPeriod {
+    /// From midnight to midnight.
+    Day,
+    /// From the first to the first.
+    Month,
+}
+
+impl CalendarPeriod {
+    /// Unix milliseconds at which the period of this moment is over.
+    pub fn end_ms(self, at: OffsetDateTime) -> i64 {
+        let day = at.to_offset(time::UtcOffset::UTC).date();
+        let next = match self {
+            Self::Day => day.next_day(),
+            Self::Month => {
+                let first = day.replace_day(1).unwrap_or(day);
+                first.checked_add(time::Duration::days(31)).and_then(|next| next.replace_day(1).ok())
+            }
+        };
+        let midnight = next.unwrap_or(time::Date::MAX).midnight().assume_utc();
+        midnight.unix_timestamp().saturating_mul(1000)
+    }
+}
+
 /// Rules of one endpoint or key, at most.
 const MOST: usize = 32;
 /// The largest number that every reader of JSON keeps exactly is a little larger.
@@ -314,6 +340,19 @@ mod tests {
         }
         for written in [json!("1e3"), json!("-1"), json!("0.0000000001"), json!(""), json!(1.5), json!("1.")] {
             assert!(parse(&json!({ "limit": written })).is_err(), "{written}");
+        }
+    }
+
+    #[test]
+    fn periods_end_where_the_calendar_says() {
+        // 2024-02-28T12:00:00Z, 2024-12-31T23:59:59Z, 2026-11-30T00:00:00Z, as the nodes say.
+        for (at, day, month) in [
+            (1_709_121_600, 1_709_164_800_000, 1_709_251_200_000),
+            (1_735_689_599, 1_735_689_600_000, 1_735_689_600_000),
+            (1_795_996_800, 1_796_083_200_000, 1_796_083_200_000),
+        ] {
+            let at = OffsetDateTime::from_unix_timestamp(at).unwrap();
+            assert_eq!((CalendarPeriod::Day.end_ms(at), CalendarPeriod::Month.end_ms(at)), (day, month), "{at}");
         }
     }
 
