@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use data_plane::limit::calendar::Period;
+use data_plane::limit::lease::Reach;
 use data_plane::limit::meter::{Now, Window};
 use data_plane::limit::meters::Meters;
 use data_plane::limit::reservation::{Ask, Cost, Load, Reservation, Usage};
@@ -77,7 +78,7 @@ fn limits(criterion: &mut Criterion) {
             at = (at + STRIDE) % KEYS;
             tick += 1;
             let now = Now { since: Duration::from_micros(tick), unix_ms: 1_800_000_000_000 + tick / 1_000 };
-            let head = Ask { path: "/v1/chat/completions", input: Some(250), load: None, now };
+            let head = Ask { path: "/v1/chat/completions", input: Some(250), load: None, now, reach: Reach::Alone };
             let mut taken = Reservation::default();
             taken.acquire(&keys[at], &head, &meters).unwrap();
             taken.acquire(&keys[at], &Ask { load: Some(&load), ..head }, &meters).unwrap();

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::limit::board::Board;
 use crate::limit::meters::Meters;
 use crate::limit::{Budget, KeyCounts};
 use crate::listener::Listener;
@@ -85,18 +86,20 @@ impl Bound {
     }
 
     /// Serves what is in `runtime` (nothing: every request is answered 503) and hands one record per authenticated
-    /// request to `sink`.
+    /// request to `sink`. Limits are shared with other nodes by way of `board`; `None`: they are this node's own.
     pub(crate) fn serve(
         self,
         config: &Config,
         runtime: Arc<ArcSwapOption<Runtime>>,
         sink: Sink,
+        board: Option<Arc<Board>>,
     ) -> Result<Gateway, GatewayError> {
         let Self { tls, listener, admin } = self;
         let address = listener.address();
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let protected = config.gateway.protected.iter().copied().chain([address]).chain(admin_address).collect();
-        let mut plane = Plane { tls: tls.clone(), ..plane(config, runtime, sink, protected) };
+        let meters = Meters::new(board);
+        let mut plane = Plane { tls: tls.clone(), meters, ..plane(config, runtime, sink, protected) };
         let mut log = None;
         if config.log.requests {
             let started = request_log::start(config.log.line(), config.log.output.clone(), config.gateway.workers());
@@ -128,7 +131,7 @@ impl Gateway {
         runtime: Arc<ArcSwapOption<Runtime>>,
         sink: Sink,
     ) -> Result<Self, GatewayError> {
-        Bound::bind(config).await?.serve(config, runtime, sink)
+        Bound::bind(config).await?.serve(config, runtime, sink, None)
     }
 
     /// Shows on the admin listener how the node's link and its reporting are doing. To be called once.

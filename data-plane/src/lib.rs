@@ -5,6 +5,7 @@ pub mod dialect;
 pub mod error;
 pub mod follow;
 pub mod gateway;
+pub mod lease;
 pub mod limit;
 pub mod link;
 pub mod node;

@@ -2,7 +2,9 @@
 //! it knows no request, and whoever took something gives it back by dropping it. What configured rules count has its
 //! own files.
 
+pub mod board;
 pub mod calendar;
+pub mod lease;
 pub mod meter;
 pub mod meters;
 pub mod reservation;

@@ -13,6 +13,8 @@ use crate::config::telemetry::TelemetryError;
 use crate::config::{Config, ConfigError, Unwritten};
 use crate::follow::{self, Follower, Status};
 use crate::gateway::{Bound, Gateway, GatewayError};
+use crate::lease::{self, Leasing};
+use crate::limit::board::Board;
 use crate::link::{GatewayToken, Link, LinkError};
 use crate::listener::admin::Surroundings;
 use crate::pipeline::account::Sink;
@@ -53,6 +55,7 @@ pub struct Handle {
     running: Gateway,
     follower: Follower,
     reporting: Reporting,
+    leasing: Leasing,
     exporting: Option<Exporting>,
 }
 
@@ -64,10 +67,10 @@ impl Handle {
 
     /// Takes no more requests, lets open ones finish within the drain time, hands over their records, joins every task.
     pub async fn shutdown(self) {
-        let Self { gateway: _, admin: _, running, follower, reporting, exporting } = self;
+        let Self { gateway: _, admin: _, running, follower, reporting, leasing, exporting } = self;
         // The control plane is told at once; what is served stays until the last request has gone.
         tokio::join!(follower.shutdown(), running.shutdown());
-        reporting.shutdown().await;
+        tokio::join!(leasing.shutdown(), reporting.shutdown());
         if let Some(exporting) = exporting {
             exporting.shutdown().await;
         }
@@ -113,11 +116,13 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
     };
     let (reporter, reporting) = report::start(options).await;
     // Before the first connection is accepted: what this node served when it was stopped, it serves from the start.
+    let board = Arc::new(Board::default());
+    let lease = lease::Options { link: link.clone(), node: node.clone(), boot, board: Arc::clone(&board) };
     let follow = follow::Options { link, token, node, boot, directory };
     let restored = follow::restore(follow, Arc::clone(&runtime)).await;
     let (usage, starts) = (reporter.clone(), reporter.clone());
     let sink = Sink::new(move |record| reporter.record(record)).beginning(move |start| starts.begin(start));
-    let running = match bound.serve(&config, runtime, sink) {
+    let running = match bound.serve(&config, runtime, sink, Some(board)) {
         Ok(running) => running,
         Err(error) => {
             reporting.shutdown().await;
@@ -127,9 +132,9 @@ pub async fn start(mut config: Config) -> Result<Handle, Error> {
             return Err(error.into());
         }
     };
-    let follower = restored.follow();
+    let (follower, leasing) = (restored.follow(), lease::start(lease));
     running.surroundings(Surroundings { link: follower.status(), usage, spend, otlp: told });
-    Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting, exporting })
+    Ok(Handle { gateway: running.address, admin: running.admin, running, follower, reporting, leasing, exporting })
 }
 
 /// Runs a node until told to stop.

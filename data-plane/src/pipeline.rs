@@ -16,6 +16,7 @@ mod frames;
 mod guard;
 mod handshake;
 mod headers;
+mod lack;
 mod links;
 mod listing;
 mod models;
@@ -120,7 +121,7 @@ async fn answer(call: &mut Call) -> Result<dispatch::Reply, Refusal> {
     let received = receive::receive(call)?;
     let routed = route::route(call, received)?;
     let caller = authenticate::authenticate(call, &routed)?;
-    let permit = admit::admit(call, routed, caller)?;
+    let permit = admit::admit(call, routed, caller).await?;
     tunnel::allow(call, &permit)?;
     guard::guard(call, &permit)?;
     dispatch::dispatch(call, permit).await

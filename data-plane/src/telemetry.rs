@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use self::meters::{Ended, EndpointMeters, Gauge, ProviderMeters};
-pub(crate) use self::page::{Gauges, LinkGauges, UsageGauges};
+pub(crate) use self::page::{Gauges, LinkGauges, SharedLimits, UsageGauges};
 use self::registry::Registry;
 pub(crate) use self::spend::Spend;
 use crate::error::Refusal;

@@ -2,12 +2,14 @@
 //!
 //! A rolling window is a bucket (GCRA told the other way round): what is taken fills it, and it flows off at
 //! limit / window. In any window at most twice the limit passes: what flows off, and one burst. A calendar period counts
-//! up and begins again at nothing.
+//! up and begins again at nothing. Where the limit is shared with other nodes, what this node may use of it takes the
+//! limit's place: [`super::lease`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::calendar::Period;
+use super::lease::{Answers, Count, Identity, Lease, PartGrant, Reach, ShareGrant, Terms, Told};
 
 /// One moment, on two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub enum Window {
 
 /// The count of one rule.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub struct Meter {
     window: Window,
     state: Mutex<State>,
 }
@@ -46,59 +48,127 @@ struct State {
     limit: u64,
     /// When the calendar's period ends.
     ends_ms: u64,
+    /// `None`: the limit is this node's alone.
+    lease: Option<Box<Lease>>,
+}
+
+/// It was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// From this period.
+    pub period: u64,
+    /// There is little left of what this node holds.
+    pub low: bool,
 }
 
 /// It would be too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Short {
+pub struct Short {
     /// Counted already.
-    pub(crate) measured: u64,
+    pub measured: u64,
     /// After this it would not be too much; `None`: no time alone frees it.
-    pub(crate) frees_in: Option<Duration>,
+    pub frees_in: Option<Duration>,
+    /// Other nodes may have what this one lacks.
+    pub dry: bool,
 }
 
 /// More is never counted at once: keeps the arithmetic far from its ends.
-pub(crate) const MOST: u64 = 1_000_000_000_000_000;
+pub const MOST: u64 = 1_000_000_000_000_000;
+
+/// So often a node says what it wants of a limit: the next answer may give it.
+pub const RENEWAL: Duration = Duration::from_secs(2);
+
+impl State {
+    /// What flows off until then.
+    fn flow(&mut self, now: Duration) {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = now.saturating_sub(self.at_ns);
+        self.level = self.level.saturating_sub(u128::from(elapsed) * u128::from(self.limit));
+        self.at_ns = self.at_ns.max(now);
+    }
+
+    fn falls_at(&self) -> Option<Duration> {
+        self.lease.as_ref().and_then(|lease| lease.falls_at())
+    }
+
+    fn fall(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.fall();
+            self.limit = lease.rate().unwrap_or(self.limit);
+        }
+    }
+}
 
 impl Meter {
-    pub(crate) fn new(window: Window) -> Self {
+    /// Nothing is counted yet.
+    pub fn new(window: Window) -> Self {
         Self { window, state: Mutex::default() }
     }
 
-    /// Takes so much, or nothing and says why. Returns the period it was taken from.
-    pub(crate) fn take(&self, limit: u64, amount: u64, now: Now) -> Result<u64, Short> {
+    /// Shares the limit with other nodes from now on, or no longer.
+    pub fn share(&self, with_others: Option<Identity>) {
         let mut state = self.lock();
-        self.proceed(&mut state, now);
-        state.limit = limit;
+        match with_others {
+            Some(identity) => drop(state.lease.get_or_insert_with(|| Box::new(Lease::new(identity)))),
+            None => state.lease = None,
+        }
+    }
+
+    /// Takes so much, or nothing and says why.
+    pub fn take(&self, terms: impl Into<Terms>, amount: u64, now: Now) -> Result<Taken, Short> {
+        let terms = terms.into();
+        let mut state = self.lock();
+        let state = &mut *state;
+        self.proceed(state, now);
+        let cap = state.lease.as_ref().map_or(terms.limit, |lease| lease.cap(terms));
+        state.limit = cap;
         let (scale, amount) = (self.scale(), amount.min(MOST));
-        let (level, room) = (state.level + u128::from(amount) * scale, u128::from(limit) * scale);
+        let (level, room) = (state.level + u128::from(amount) * scale, u128::from(cap) * scale);
+        let counted = |level: u128| u64::try_from(level.div_ceil(scale)).unwrap_or(u64::MAX);
+        if let Some(lease) = state.lease.as_mut().filter(|_| terms.reach != Reach::Again) {
+            lease.wanted(counted(state.level), amount, now.since);
+        }
         if level <= room {
             state.level = level;
-            return Ok(state.ends_ms);
+            let lease = state.lease.as_mut();
+            let low =
+                lease.is_some_and(|lease| terms.reach != Reach::Alone && lease.runs_low(counted(level), now.since));
+            return Ok(Taken { period: state.ends_ms, low });
         }
+        let used = counted(state.level);
+        let lease = state.lease.as_ref();
+        let dry = lease.is_some_and(|lease| lease.may_ask(terms, used, amount, now.since));
+        let measured = lease.map_or(used, |lease| lease.measured(used, cap, terms.limit));
         let frees_in = match self.window {
-            _ if amount > limit => None,
+            _ if amount > terms.limit => None,
+            // It does not fit into what this node holds at the moment.
+            Window::Rolling(_) if amount > cap => Some(RENEWAL),
             // Room for it is there when the excess has flowed off.
-            Window::Rolling(_) => Some(nanoseconds((level - room).div_ceil(u128::from(limit.max(1))))),
-            Window::Calendar(_) => Some(Duration::from_millis(state.ends_ms.saturating_sub(now.unix_ms))),
+            Window::Rolling(_) => Some(nanoseconds((level - room).div_ceil(u128::from(cap.max(1))))),
+            Window::Calendar(_) => Some(
+                lease
+                    .and_then(|lease| lease.period_left(now.since))
+                    .unwrap_or_else(|| Duration::from_millis(state.ends_ms.saturating_sub(now.unix_ms))),
+            ),
             Window::InFlight => Some(Duration::from_secs(1)),
         };
-        let measured = u64::try_from(state.level.div_ceil(scale)).unwrap_or(u64::MAX);
-        Err(Short { measured, frees_in })
+        Err(Short { measured, frees_in, dry })
     }
 
     /// Takes it even where it is too much. Returns the period it was taken from, and whether it was.
-    pub(crate) fn take_anyway(&self, limit: u64, amount: u64, now: Now) -> (u64, bool) {
-        if let Ok(period) = self.take(limit, amount, now) {
-            return (period, false);
-        }
+    pub fn take_anyway(&self, limit: u64, amount: u64, now: Now) -> (u64, bool) {
         let mut state = self.lock();
+        let state = &mut *state;
+        self.proceed(state, now);
+        if state.lease.is_none() {
+            state.limit = limit;
+        }
         state.level += u128::from(amount.min(MOST)) * self.scale();
-        (state.ends_ms, true)
+        (state.ends_ms, state.level > u128::from(limit) * self.scale())
     }
 
     /// It was more: known only now, so it is counted without asking.
-    pub(crate) fn add(&self, period: u64, amount: u64, now: Now) {
+    pub fn add(&self, period: u64, amount: u64, now: Now) {
         let mut state = self.lock();
         self.proceed(&mut state, now);
         // What belongs to a period that is over is nothing to the next.
@@ -108,7 +178,7 @@ impl Meter {
     }
 
     /// It was less. Needs no clock: what flows off, flows off before or after alike.
-    pub(crate) fn give_back(&self, period: u64, amount: u64) {
+    pub fn give_back(&self, period: u64, amount: u64) {
         let mut state = self.lock();
         if state.ends_ms == period {
             state.level = state.level.saturating_sub(u128::from(amount.min(MOST)) * self.scale());
@@ -116,10 +186,56 @@ impl Meter {
     }
 
     /// Whether forgetting it would change nothing.
-    pub(crate) fn is_empty(&self, now: Now) -> bool {
+    pub fn is_empty(&self, now: Now) -> bool {
         let mut state = self.lock();
         self.proceed(&mut state, now);
         state.level == 0
+    }
+
+    /// It is to be told of at once; `false`: that is known.
+    pub fn list(&self) -> bool {
+        let mut state = self.lock();
+        state.lease.as_mut().is_some_and(|lease| !std::mem::replace(&mut lease.listed, true))
+    }
+
+    /// What the control plane is told of it. `None`: nothing new.
+    pub fn tell(&self, seq: u64, leaving: bool, now: Now) -> Option<(Arc<Identity>, Told)> {
+        let mut state = self.lock();
+        self.proceed(&mut state, now);
+        let (count, lease) = self.leased(&mut state)?;
+        let told = lease.tell(&count, seq, leaving, now)?;
+        Some((Arc::clone(&lease.identity), told))
+    }
+
+    /// A share of it was granted. Whether that must be answered.
+    pub fn hear_share(&self, grant: ShareGrant, to: Answers, now: Now) -> bool {
+        let mut state = self.lock();
+        self.proceed(&mut state, now);
+        let Some((mut count, lease)) = self.leased(&mut state) else { return false };
+        let news = lease.hear_share(&mut count, grant, to, now.since);
+        if let Some(rate) = lease.rate() {
+            state.limit = rate;
+        }
+        news
+    }
+
+    /// A part of the period was granted.
+    pub fn hear_part(&self, grant: PartGrant, to: Answers, now: Now) {
+        let mut state = self.lock();
+        self.proceed(&mut state, now);
+        if let Some((mut count, lease)) = self.leased(&mut state) {
+            lease.hear_part(&mut count, grant, to, now.since);
+        }
+    }
+
+    /// Does something with what the node holds; `None`: the limit is its own.
+    pub fn with_lease<T>(&self, work: impl FnOnce(&mut Lease) -> T) -> Option<T> {
+        self.lock().lease.as_mut().map(|lease| work(lease))
+    }
+
+    fn leased<'a>(&self, state: &'a mut State) -> Option<(Count<'a>, &'a mut Lease)> {
+        let State { level, ends_ms, lease, .. } = state;
+        Some((Count { level, scale: self.scale(), ends_ms }, lease.as_mut()?))
     }
 
     fn scale(&self) -> u128 {
@@ -132,12 +248,14 @@ impl Meter {
     fn proceed(&self, state: &mut State, now: Now) {
         match self.window {
             Window::Rolling(_) => {
-                let now = u64::try_from(now.since.as_nanos()).unwrap_or(u64::MAX);
                 // Threads read the clock before they get here, in any order.
-                let elapsed = now.saturating_sub(state.at_ns);
-                state.level = state.level.saturating_sub(u128::from(elapsed) * u128::from(state.limit));
-                state.at_ns = state.at_ns.max(now);
+                if let Some(until) = state.falls_at().filter(|until| now.since > *until) {
+                    state.flow(until);
+                    state.fall();
+                }
+                state.flow(now.since);
             }
+            Window::Calendar(_) if state.lease.as_mut().is_some_and(|lease| lease.knows_period(now.since)) => {}
             Window::Calendar(period) => {
                 let ends = period.end(now.unix_ms);
                 if now.unix_ms >= state.ends_ms {
@@ -148,7 +266,11 @@ impl Meter {
                 }
                 // A clock that went back over midnight stays in the new period: none is counted twice from nothing.
             }
-            Window::InFlight => {}
+            Window::InFlight => {
+                if state.falls_at().is_some_and(|until| now.since > until) {
+                    state.fall();
+                }
+            }
         }
     }
 
@@ -181,7 +303,7 @@ mod tests {
             meter.take(3, 1, at(0)).unwrap();
         }
         let short = meter.take(3, 1, at(0)).unwrap_err();
-        assert_eq!(short, Short { measured: 3, frees_in: Some(Duration::from_secs(20)) });
+        assert_eq!(short, Short { measured: 3, frees_in: Some(Duration::from_secs(20)), dry: false });
         assert!(meter.take(3, 1, at(19_999)).is_err());
         meter.take(3, 1, at(20_000)).unwrap();
         assert!(meter.take(3, 1, at(20_000)).is_err());
@@ -204,9 +326,9 @@ mod tests {
         let meter = Meter::new(Window::Calendar(Period::Month));
         let end = 1_701_388_800_000; // 2023-12-01
         let wall = |unix_ms| Now { since: Duration::ZERO, unix_ms };
-        let period = meter.take(10, 10, wall(end - 1)).unwrap();
+        let Taken { period, .. } = meter.take(10, 10, wall(end - 1)).unwrap();
         assert_eq!(meter.take(10, 1, wall(end - 1)).unwrap_err().frees_in, Some(Duration::from_millis(1)));
-        let next = meter.take(10, 4, wall(end)).unwrap();
+        let Taken { period: next, .. } = meter.take(10, 4, wall(end)).unwrap();
         meter.give_back(period, 10);
         meter.add(period, 7, wall(end));
         assert_eq!(meter.take(10, 7, wall(end)).unwrap_err().measured, 4);
@@ -248,7 +370,7 @@ mod tests {
             let (mut now, mut taken) = (0, Vec::new());
             for (pause, amount, returns) in steps {
                 now += pause;
-                let Ok(period) = meter.take(limit, amount, at(now)) else { continue };
+                let Ok(Taken { period, .. }) = meter.take(limit, amount, at(now)) else { continue };
                 if returns {
                     meter.give_back(period, amount);
                 } else {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use super::board::Board;
 use super::meter::{Meter, Now, Window};
 
 /// Which rule.
@@ -27,6 +28,8 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub struct Meters {
     epoch: Instant,
+    /// `None`: no limit is shared with other nodes.
+    board: Option<Arc<Board>>,
     /// What rules in shadow mode would have refused.
     shadowed: AtomicU64,
     shards: [Shard; SHARDS],
@@ -34,11 +37,26 @@ pub struct Meters {
 
 impl Default for Meters {
     fn default() -> Self {
-        Self { epoch: Instant::now(), shadowed: AtomicU64::new(0), shards: std::array::from_fn(|_| Mutex::default()) }
+        Self::new(None)
     }
 }
 
 impl Meters {
+    /// Counts for this node alone, or with those that whoever reads the board speaks to.
+    pub(crate) fn new(board: Option<Arc<Board>>) -> Self {
+        Self {
+            epoch: board.as_ref().map_or_else(Instant::now, |board| board.epoch()),
+            board,
+            shadowed: AtomicU64::new(0),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    /// Where more than this node holds is asked for.
+    pub(crate) fn board(&self) -> Option<&Arc<Board>> {
+        self.board.as_ref()
+    }
+
     /// The rule's meter, new if it has none.
     pub(crate) fn find(&self, place: Place, window: Window) -> Arc<Meter> {
         let mut shard = Self::lock(&self.shards[usize::try_from(place.rule).unwrap_or_default() % SHARDS]);

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::meter::{Meter, Now, Short};
+use super::lease::{Reach, Terms};
+use super::meter::{Meter, Now, Short, Taken};
 use super::meters::Meters;
 use super::rule::{Metric, Owner, Rule};
 
@@ -19,6 +20,8 @@ pub struct Ask<'a> {
     pub load: Option<&'a Load<'a>>,
     /// When it came.
     pub now: Now,
+    /// Whom a limit that is shared with other nodes can be asked of.
+    pub reach: Reach,
 }
 
 /// What the body of a request says, and what that may cost.
@@ -31,7 +34,7 @@ pub struct Load<'a> {
     pub output: Option<u64>,
     /// Nano-dollars of so many tokens of input and output at the dearest of those who may be asked; `None`: there is no
     /// price.
-    pub price: &'a dyn Fn(u64, u64) -> Option<u64>,
+    pub price: &'a (dyn Fn(u64, u64) -> Option<u64> + Sync),
 }
 
 /// What a request came to.
@@ -70,11 +73,28 @@ pub enum Cost {
 pub enum Refused {
     /// It would be too much.
     Exceeded(Box<Exceeded>),
+    /// This node has not got so much of it, and others may.
+    Dry(Dry),
     /// The rule of this owner and name holds to the letter, and this does not bound it.
     Unbounded(Owner, Box<str>, Side),
     /// The rule of this owner and name counts money, and there is no price.
     Unpriced(Owner, Box<str>),
 }
+
+/// What this node lacks of a limit that is shared with others.
+#[derive(Clone, Debug)]
+pub struct Dry {
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) amount: u64,
+}
+
+impl PartialEq for Dry {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.meter, &other.meter) && self.amount == other.amount
+    }
+}
+
+impl Eq for Dry {}
 
 /// Of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +158,7 @@ impl Reservation {
             let amount = if asked { amount(rule, ask)? } else { None };
             let Some(amount) = amount else { continue };
             let meter = rule.meter(meters);
+            let terms = Terms { limit: rule.limit, strict: rule.strict, reach: ask.reach };
             // What costs nothing is not refused where all is spent; what it comes to is counted.
             let period = if amount == 0 {
                 meter.take_anyway(rule.limit, 0, ask.now).0
@@ -148,8 +169,18 @@ impl Reservation {
                 }
                 period
             } else {
-                let taken = meter.take(rule.limit, amount, ask.now);
-                taken.map_err(|short| Refused::Exceeded(Box::new(exceeded(rule, short, ask.now))))?
+                match meter.take(terms, amount, ask.now) {
+                    Ok(Taken { period, low }) => {
+                        if let Some(board) = meters.board().filter(|_| low) {
+                            board.list(meter);
+                        }
+                        period
+                    }
+                    Err(Short { dry: true, .. }) => {
+                        return Err(Refused::Dry(Dry { meter: Arc::clone(meter), amount }));
+                    }
+                    Err(short) => return Err(Refused::Exceeded(Box::new(exceeded(rule, short, ask.now)))),
+                }
             };
             self.holds.push(Hold {
                 meter: Arc::clone(meter),
@@ -165,18 +196,31 @@ impl Reservation {
         Ok(())
     }
 
+    /// How many rules something was taken from.
+    pub(crate) fn len(&self) -> usize {
+        self.holds.len()
+    }
+
+    /// Gives back what was taken from all but the first so many.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        for hold in self.holds.drain(len.min(self.holds.len())..) {
+            hold.meter.give_back(hold.period, hold.reserved);
+        }
+    }
+
     /// An attempt came to nobody knows what, and another is to follow: takes as much again of tokens and money, or
     /// nothing. `false`: there is not so much.
     pub(crate) fn double(&mut self, now: Now) -> bool {
         for at in 0..self.holds.len() {
-            let Hold { meter, metric, limit, shadow, reserved, period, .. } = &self.holds[at];
+            let Hold { meter, metric, limit, shadow, strict, reserved, period, .. } = &self.holds[at];
+            let terms = Terms { limit: *limit, strict: *strict, reach: Reach::Alone };
             if matches!(metric, Metric::Requests | Metric::ConcurrentRequests) {
                 continue;
             }
             let again = if *shadow {
                 Ok(meter.take_anyway(*limit, *reserved, now).0)
             } else {
-                meter.take(*limit, *reserved, now)
+                meter.take(terms, *reserved, now).map(|taken| taken.period)
             };
             match again {
                 // What was taken from a period that is over stays there.
@@ -301,7 +345,7 @@ fn actual(hold: &Hold, usage: &Usage) -> u64 {
 }
 
 fn exceeded(rule: &Rule, short: Short, now: Now) -> Exceeded {
-    let Short { measured, frees_in } = short;
+    let Short { measured, frees_in, dry: _ } = short;
     let at = |frees: Duration| {
         let micros = u64::try_from(frees.as_micros()).unwrap_or(u64::MAX);
         now.unix_ms.saturating_mul(1000).saturating_add(micros)

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
 
+use super::lease::Identity;
 use super::meter::{Meter, Window};
 use super::meters::{Meters, Place};
 
@@ -190,7 +191,14 @@ impl Rule {
 
     /// Where it is counted.
     pub(crate) fn meter<'a>(&'a self, meters: &Meters) -> &'a Arc<Meter> {
-        self.meter.get_or_init(|| meters.find(self.place(), self.window))
+        self.meter.get_or_init(|| {
+            let meter = meters.find(self.place(), self.window);
+            if meters.board().is_some() {
+                // What refuses nothing is counted where it happens.
+                meter.share((!self.shadow).then(|| self.identity()));
+            }
+            meter
+        })
     }
 
     /// Whether it speaks of requests to this path.
@@ -220,6 +228,14 @@ impl Rule {
         let bound = self.strict && !self.shadow;
         let body = model || self.strict || matches!(self.metric, Metric::OutputTokens | Metric::TotalTokens);
         Needs { body, model, firm: model && !self.shadow, bound }
+    }
+
+    fn identity(&self) -> Identity {
+        let (api_key, owner) = match self.owner {
+            Owner::ApiKey(id) => (true, id),
+            Owner::Endpoint(id) => (false, id),
+        };
+        Identity { owner, api_key, name: self.name.clone(), metric: self.metric, window: self.window }
     }
 
     fn place(&self) -> Place {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::follow::Status;
+use crate::limit::board::{Board, Counters};
 use crate::pipeline::Plane;
 use crate::report::Reporter;
 use crate::request_log::RequestLog;
 use crate::runtime::Runtime;
 use crate::runtime::endpoint::Endpoint;
 use crate::telemetry::otlp::Otlp;
-use crate::telemetry::{Gauges, LinkGauges, Spend, UsageGauges};
+use crate::telemetry::{Gauges, LinkGauges, SharedLimits, Spend, UsageGauges};
 
 /// A scraper that is slower than this is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -152,10 +153,18 @@ fn gauges(plane: &Plane, surroundings: Option<&Surroundings>) -> Gauges {
         held_bytes: plane.budget.held(),
         held_bytes_limit: plane.budget.limit(),
         limits_shadowed: plane.meters.shadowed(),
+        limits: plane.meters.board().map(|board| shared(board)),
         log_lines_dropped: plane.log.as_ref().map_or(0, RequestLog::dropped),
         link: surroundings.map(|surroundings| link(&surroundings.link.borrow())),
         usage: surroundings.map(|surroundings| usage(&surroundings.usage)),
     }
+}
+
+fn shared(board: &Board) -> SharedLimits {
+    let Counters { waited, unanswered, shared } = &board.counters;
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (waited, unanswered, shared) = (read(waited), read(unanswered), read(shared));
+    SharedLimits { reachable: board.is_reachable(), shared, waited, unanswered }
 }
 
 fn link(status: &Status) -> LinkGauges {

@@ -7,6 +7,7 @@ use http_body::Body as _;
 
 use super::authenticate::Caller;
 use super::denial::Denial;
+use super::lack;
 use super::parcel::{Parcel, is_json};
 use super::paths;
 use super::plan::{Leg, Plan};
@@ -14,6 +15,7 @@ use super::receive::Call;
 use super::route::Routed;
 use super::weigh::Weight;
 use crate::error::Refusal;
+use crate::limit::lease::Reach;
 use crate::limit::reservation::{Ask, Load, Refused, Reservation, Side};
 use crate::limit::rule::{Needs, Owner, Rule};
 use crate::limit::{self, Held, InFlight};
@@ -40,7 +42,7 @@ pub(super) struct Permit {
 }
 
 /// Decides.
-pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<Permit, Refusal> {
+pub(super) async fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<Permit, Refusal> {
     let Routed { runtime, endpoint, context } = routed;
     let Caller { key } = caller;
     if !key.opens(endpoint.id) {
@@ -68,7 +70,7 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
     // Nobody waits for memory.
     let held = call.plane.budget.reserve(limit::REQUEST).ok_or(Refusal::Overloaded)?;
     if !key.limits.is_empty() || !endpoint.limits.is_empty() {
-        reserve(call, &endpoint, &key, context)?;
+        reserve(call, &endpoint, &key, context).await?;
     }
     call.account.admitted();
     let needs = key.needs.and(endpoint.needs);
@@ -76,17 +78,17 @@ pub(super) fn admit(call: &mut Call, routed: Routed, caller: Caller) -> Result<P
 }
 
 /// Takes from those rules of both that need nothing of the body.
-fn reserve(call: &mut Call, endpoint: &Endpoint, key: &ApiKey, context: usize) -> Result<(), Refusal> {
+async fn reserve(call: &mut Call, endpoint: &Endpoint, key: &ApiKey, context: usize) -> Result<(), Refusal> {
     // A token of text has about four bytes. A body that does not say its size is told by what it comes to.
     let body = call.body.as_ref().filter(|body| !body.is_end_stream() && is_json(&call.head.headers));
     let input = body.map(|body| body.size_hint().exact().unwrap_or_default() / 4);
-    acquire(call, [&*key.limits, &*endpoint.limits], context, input, None)
-        .map_err(|refused| refuse(call, refused, None))
+    let taken = acquire(call, [&*key.limits, &*endpoint.limits], context, input, None).await;
+    taken.map_err(|refused| refuse(call, refused, None))
 }
 
 /// Takes from those rules of both that had to wait for the body. Where money is counted, targets without a price are
 /// left out as long as another has one.
-pub(super) fn reserve_weighed(
+pub(super) async fn reserve_weighed(
     call: &mut Call,
     permit: &Permit,
     plan: &mut Plan<'_>,
@@ -115,13 +117,13 @@ pub(super) fn reserve_weighed(
     };
     let Weight { input, most_input, output, .. } = *weight;
     let load = Load { models: &names, most_input, output, price: &dearest };
-    let taken = acquire(call, rules, permit.context, input, Some(&load));
+    let taken = acquire(call, rules, permit.context, input, Some(&load)).await;
     let target = open(plan);
     taken.map_err(|refused| refuse(call, refused, Some((permit, weight, target))))
 }
 
 /// Takes from the rules of a target's provider for one attempt there; from all or from none.
-pub(super) fn reserve_attempt(
+pub(super) async fn reserve_attempt(
     call: &mut Call,
     permit: &Permit,
     leg: &Leg<'_>,
@@ -131,16 +133,30 @@ pub(super) fn reserve_attempt(
     let (plane, provider, target) = (Arc::clone(&call.plane), &**leg.provider, leg.target());
     let path = &call.head.uri.path()[permit.context..];
     let input = weight.map_or_else(|| parcel.question().map(|bytes| bytes / 4), |weight| weight.input);
-    let head = Ask { path, input, load: None, now: call.account.now() };
+    let price = |input, output| weight?.price(target, provider, input, output);
+    let names = weight.map(|weight| [weight.asked.as_deref(), weight.sent.get(target).and_then(Option::as_deref)]);
+    let names: Vec<&str> = names.into_iter().flatten().flatten().collect();
+    let load = weight.map(|Weight { most_input, output, .. }| Load {
+        models: &names,
+        most_input: *most_input,
+        output: *output,
+        price: &price,
+    });
+    let account = &call.account;
     let mut reservation = Reservation::default();
-    reservation.acquire(&provider.limits, &head, &plane.meters)?;
-    if let Some(weight) = weight {
-        let price = |input, output| weight.price(target, provider, input, output);
-        let names = [weight.asked.as_deref(), weight.sent.get(target).and_then(Option::as_deref)];
-        let names: Vec<&str> = names.into_iter().flatten().collect();
-        let load = Load { models: &names, most_input: weight.most_input, output: weight.output, price: &price };
-        reservation.acquire(&provider.limits, &Ask { load: Some(&load), ..head }, &plane.meters)?;
-    }
+    let mut take = |reach| {
+        reservation.truncate(0);
+        let head = Ask { path, input, load: None, now: account.now(), reach };
+        reservation.acquire(&provider.limits, &head, &plane.meters)?;
+        match &load {
+            Some(load) => reservation.acquire(&provider.limits, &Ask { load: Some(load), ..head }, &plane.meters),
+            None => Ok(()),
+        }
+    };
+    match (take(lack::reach(&plane.meters)), plane.meters.board()) {
+        (Err(Refused::Dry(dry)), Some(board)) => Box::pin(lack::wait(Arc::clone(board), dry, take)).await,
+        (taken, _) => taken,
+    }?;
     call.account.reserved_for_attempt(reservation);
     Ok(())
 }
@@ -160,7 +176,7 @@ pub(super) fn refuse_target(
 }
 
 /// Takes from all of these rules or from none. What the request came to is settled when its account closes.
-fn acquire(
+async fn acquire(
     call: &mut Call,
     rules: [&[Rule]; 2],
     context: usize,
@@ -168,10 +184,36 @@ fn acquire(
     load: Option<&Load<'_>>,
 ) -> Result<(), Refused> {
     let plane = Arc::clone(&call.plane);
-    let now = plane.meters.at(call.account.started(), call.now_ms);
-    let ask = Ask { path: call.head.uri.path().get(context..).unwrap_or_default(), input, load, now };
+    let reach = lack::reach(&plane.meters);
+    match (take(call, rules, (context, input, load), reach), plane.meters.board()) {
+        (Err(Refused::Dry(dry)), Some(board)) => {
+            let take = |reach| take(call, rules, (context, input, load), reach);
+            Box::pin(lack::wait(Arc::clone(board), dry, take)).await
+        }
+        (taken, _) => taken,
+    }
+}
+
+/// What is lacking leaves nothing taken.
+fn take(
+    call: &mut Call,
+    rules: [&[Rule]; 2],
+    (context, input, load): (usize, Option<u64>, Option<&Load<'_>>),
+    reach: Reach,
+) -> Result<(), Refused> {
+    let plane = Arc::clone(&call.plane);
+    let now = match reach {
+        Reach::Again => call.account.now(),
+        Reach::Alone | Reach::Ask => plane.meters.at(call.account.started(), call.now_ms),
+    };
+    let ask = Ask { path: call.head.uri.path().get(context..).unwrap_or_default(), input, load, now, reach };
     let reservation = call.account.reservation();
-    rules.into_iter().try_for_each(|rules| reservation.acquire(rules, &ask, &plane.meters))
+    let before = reservation.len();
+    let taken = rules.into_iter().try_for_each(|rules| reservation.acquire(rules, &ask, &plane.meters));
+    if matches!(taken, Err(Refused::Dry(_))) {
+        reservation.truncate(before);
+    }
+    taken
 }
 
 /// Gives back whatever was taken, and says why. `weighed`: the request, and the target that is spoken of.
@@ -182,6 +224,8 @@ fn refuse(call: &mut Call, refused: Refused, weighed: Option<(&Permit, &Weight, 
             call.account.exceeds(exceeded);
             return Refusal::LimitExceeded;
         }
+        // Whoever lacks something was told to wait for it, and then goes by what the node has.
+        Refused::Dry(_) => return Refusal::Overloaded,
         Refused::Unbounded(owner, rule, side) => (Some(side), owner, rule),
         Refused::Unpriced(owner, rule) => (None, owner, rule),
     };

@@ -31,11 +31,16 @@ pub(super) enum Spent {
 
 impl Chooser<'_> {
     /// Nothing has been sent yet: where no target has room, this is the end, and the rule that frees first is told.
-    pub(super) fn first<'b>(&self, call: &mut Call, plan: &mut Plan<'b>, parcel: &Parcel) -> Result<Leg<'b>, Refusal> {
+    pub(super) async fn first<'b>(
+        &self,
+        call: &mut Call,
+        plan: &mut Plan<'b>,
+        parcel: &Parcel,
+    ) -> Result<Leg<'b>, Refusal> {
         let mut told: Option<(usize, Refused)> = None;
         loop {
             let Some(leg) = plan.first() else { break };
-            let Err(refused) = self.reserve(call, &leg, parcel) else { return Ok(leg) };
+            let Err(refused) = self.reserve(call, &leg, parcel).await else { return Ok(leg) };
             plan.withdraw(&leg);
             if told.as_ref().is_none_or(|(_, told)| pause(&refused) < pause(told)) {
                 told = Some((leg.target(), refused));
@@ -48,7 +53,7 @@ impl Chooser<'_> {
     }
 
     /// Another after one that failed. `None`: what has failed stays.
-    pub(super) fn next<'b>(
+    pub(super) async fn next<'b>(
         &self,
         call: &mut Call,
         plan: &mut Plan<'b>,
@@ -63,7 +68,7 @@ impl Chooser<'_> {
         call.account.settle_attempt(&Usage { cost, ..usage });
         loop {
             let leg = plan.next(failed, harmless)?;
-            if self.reserve(call, &leg, parcel).is_err() {
+            if self.reserve(call, &leg, parcel).await.is_err() {
                 plan.withdraw(&leg);
             } else if spent != Spent::Doubt || call.account.doubles() {
                 return Some(leg);
@@ -75,11 +80,11 @@ impl Chooser<'_> {
         }
     }
 
-    fn reserve(&self, call: &mut Call, leg: &Leg<'_>, parcel: &Parcel) -> Result<(), Refused> {
+    async fn reserve(&self, call: &mut Call, leg: &Leg<'_>, parcel: &Parcel) -> Result<(), Refused> {
         if leg.provider.limits.is_empty() {
             return Ok(());
         }
-        admit::reserve_attempt(call, self.permit, leg, self.weight.as_deref(), parcel)
+        admit::reserve_attempt(call, self.permit, leg, self.weight.as_deref(), parcel).await
     }
 }
 
@@ -87,6 +92,6 @@ impl Chooser<'_> {
 fn pause(refused: &Refused) -> Duration {
     match refused {
         Refused::Exceeded(exceeded) => exceeded.frees_in.unwrap_or(Duration::MAX),
-        Refused::Unbounded(..) | Refused::Unpriced(..) => Duration::MAX,
+        Refused::Dry(_) | Refused::Unbounded(..) | Refused::Unpriced(..) => Duration::MAX,
     }
 }

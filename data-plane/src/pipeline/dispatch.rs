@@ -91,7 +91,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
         weight = Box::pin(weigh::settle(call, &permit, &mut parcel, &mut plan, deadline)).await?;
     }
     let chooser = Chooser { permit: &permit, weight };
-    let mut leg = chooser.first(call, &mut plan, &parcel)?;
+    let mut leg = chooser.first(call, &mut plan, &parcel).await?;
     parcel.prepare(call, &permit).await?;
     call.account.begins(leg.provider)?;
     loop {
@@ -103,7 +103,7 @@ pub(super) async fn dispatch(call: &mut Call, permit: Permit) -> Result<Reply, R
         let next = match trouble {
             Some(trouble) if in_time && parcel.is_whole() && plan.may_go_on() => {
                 let harmless = is_repeatable(trouble, &parcel, &call.head.method);
-                chooser.next(call, &mut plan, &parcel, &leg, harmless, spent(trouble))
+                chooser.next(call, &mut plan, &parcel, &leg, harmless, spent(trouble)).await
             }
             Some(_) | None => None,
         };

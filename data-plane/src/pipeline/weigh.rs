@@ -76,7 +76,7 @@ pub(super) async fn settle(
         None => weighing.await,
         Some(deadline) => timeout_at(deadline, weighing).await.map_err(|_| Refusal::DeadlineExceeded)?,
     }?;
-    admit::reserve_weighed(call, permit, plan, &weight)?;
+    admit::reserve_weighed(call, permit, plan, &weight).await?;
     Ok(Some(Box::new(weight)))
 }
 

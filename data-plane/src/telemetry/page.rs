@@ -33,11 +33,26 @@ pub(crate) struct Gauges {
     pub(crate) held_bytes_limit: u64,
     /// Requests that a limit in shadow mode would have refused.
     pub(crate) limits_shadowed: u64,
+    /// Of limits that hold over all nodes; `None`: this node counts for itself.
+    pub(crate) limits: Option<SharedLimits>,
     pub(crate) log_lines_dropped: u64,
     /// `None`: nothing is followed.
     pub(crate) link: Option<LinkGauges>,
     /// `None`: nothing is reported.
     pub(crate) usage: Option<UsageGauges>,
+}
+
+/// Of limits that hold over all nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedLimits {
+    /// Somebody can be asked for more than this node holds.
+    pub(crate) reachable: bool,
+    /// Of which this node holds something.
+    pub(crate) shared: u64,
+    /// Requests that waited for more.
+    pub(crate) waited: u64,
+    /// Those that nobody answered in time.
+    pub(crate) unanswered: u64,
 }
 
 /// Of the link to the control plane.
@@ -198,6 +213,15 @@ fn standing(text: &mut Text, gauges: &Gauges) {
     text.single("lockgate_held_bytes_limit", "gauge", "Above this, requests are refused.", limit);
     let help = "Requests that limits in shadow mode would have refused.";
     text.single("lockgate_limits_shadowed_total", "counter", help, gauges.limits_shadowed);
+    if let Some(SharedLimits { reachable, shared, waited, unanswered }) = gauges.limits {
+        let help = "Whether more of a limit that all nodes share can be asked for.";
+        text.single("lockgate_limits_reachable", "gauge", help, u8::from(reachable));
+        text.single("lockgate_limits_shared", "gauge", "Limits that this node holds a part of.", shared);
+        let help = "Requests that waited for more of a limit than this node held.";
+        text.single("lockgate_limits_waited_total", "counter", help, waited);
+        let help = "Requests that waited for more of a limit and were not answered in time.";
+        text.single("lockgate_limits_unanswered_total", "counter", help, unanswered);
+    }
     let dropped = gauges.log_lines_dropped;
     text.single("lockgate_log_lines_dropped_total", "counter", "Lines of the request log nobody took.", dropped);
 }

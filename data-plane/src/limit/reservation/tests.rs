@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::limit::lease::Reach;
 use crate::limit::meter::Window;
 use crate::limit::rule::{Model, Pattern};
 
@@ -22,7 +23,8 @@ fn of_models(models: &[&str], rule: Rule) -> Rule {
 }
 
 const NOW: Now = Now { since: Duration::ZERO, unix_ms: 0 };
-const ASK: Ask<'static> = Ask { path: "/v1/chat/completions", input: Some(10), load: Some(&LOAD), now: NOW };
+const ASK: Ask<'static> =
+    Ask { path: "/v1/chat/completions", input: Some(10), load: Some(&LOAD), now: NOW, reach: Reach::Alone };
 /// One that says nothing.
 const LOAD: Load<'static> = Load { models: &["gpt-4o"], most_input: None, output: None, price: &unpriced };
 
@@ -51,7 +53,7 @@ fn acquire(rules: &[Rule], meters: &Meters) -> Result<Reservation, Refused> {
 fn exceeded(refused: Refused) -> Exceeded {
     match refused {
         Refused::Exceeded(exceeded) => *exceeded,
-        Refused::Unbounded(..) | Refused::Unpriced(..) => panic!("{refused:?}"),
+        Refused::Dry(_) | Refused::Unbounded(..) | Refused::Unpriced(..) => panic!("{refused:?}"),
     }
 }
 
