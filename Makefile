@@ -33,8 +33,9 @@ fuzz: ## Try the data plane's properties on many more random cases: make fuzz CA
 
 # A few thousand of them run in `make test`. A schedule that fails says its seed: LOCKGATE_SEED=n SCHEDULES=1.
 SCHEDULES ?= 100000
-simulate: ## Try the usage ledger under random schedules of failures: make simulate SCHEDULES=1000000
+simulate: ## Try the usage ledger and limits under random schedules of failures: make simulate SCHEDULES=1000000
 	LOCKGATE_SCHEDULES=$(SCHEDULES) cargo test --locked -p data-plane --lib -- simulation $(ARGS)
+	LOCKGATE_SCHEDULES=$(SCHEDULES) cargo test --locked -p tests --test it -- simulation $(ARGS)
 
 check: ## Check format, lints, documentation and dependencies, warnings denied
 	cargo fmt --all --check

@@ -83,16 +83,18 @@ const RULES: &[Rule] = &[
     Rule {
         files: &["control-plane/src/"],
         except: &[
-            // Mounts the two services on their listener.
+            // Mounts the three services on their listener.
             "control-plane/src/link.rs",
             "control-plane/src/stream.rs",
             "control-plane/src/stream/",
             "control-plane/src/intake.rs",
             "control-plane/src/intake/",
+            "control-plane/src/lease.rs",
+            "control-plane/src/lease/",
             "control-plane/src/snapshot.rs",
             "control-plane/src/snapshot/",
         ],
-        forbidden: &["proto::config", "proto::usage"],
+        forbidden: &["proto::config", "proto::usage", "proto::quota"],
     },
     // The data plane: dialect knows nothing, runtime knows dialect, upstream knows runtime, pipeline knows all.
     Rule {

@@ -20,6 +20,7 @@ mod harness;
 mod house;
 mod keys;
 mod leaks;
+mod leases;
 mod ledger;
 mod limits;
 mod link;
