@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod bad_input;
 mod bad_vendor;
 mod benchmark;
 mod breaker;
