@@ -8,7 +8,7 @@ mod rules;
 pub mod shares;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proto::quota::{
@@ -55,6 +55,8 @@ struct Inner {
     store: Store,
     publisher: Publisher,
     rules: Rules,
+    /// Budgets could not be granted when that was tried last.
+    failing: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -62,7 +64,8 @@ struct Inner {
 impl Leases {
     /// Streams end when `stop` is cancelled; await them with [`Self::ended`].
     pub fn new(store: Store, publisher: Publisher, stop: CancellationToken) -> Self {
-        Self(Arc::new(Inner { store, publisher, rules: Rules::default(), tasks: TaskTracker::new(), stop }))
+        let (rules, failing, tasks) = (Rules::default(), AtomicBool::new(false), TaskTracker::new());
+        Self(Arc::new(Inner { store, publisher, rules, failing, tasks, stop }))
     }
 
     /// Takes its turn at granting shares, and forgets what is over. Runs until stopped.
@@ -228,8 +231,15 @@ impl Inner {
                 grant = LeaseGrant { seq, leads, listens, ..LeaseGrant::default() };
             }
             match self.draw(session, wanted).await {
-                Ok(purses) => grant.purses = purses,
-                Err(error) => tracing::warn!(?error, "budgets could not be granted; nodes spend what they hold"),
+                Ok(purses) => {
+                    grant.purses = purses;
+                    self.failing.store(false, Ordering::Relaxed);
+                }
+                // Said once: every node asks several times in a second.
+                Err(error) if !self.failing.swap(true, Ordering::Relaxed) => {
+                    tracing::error!(?error, "budgets cannot be granted; nodes spend what they hold");
+                }
+                Err(error) => tracing::debug!(?error, "budgets cannot be granted"),
             }
         }
         grants.send(Ok(grant)).await.map_err(gone)?;

@@ -89,6 +89,8 @@ pub struct Lease {
     need: u64,
     /// There was no more when this was asked; before then it is not asked again.
     denied: Duration,
+    /// Nobody answered: before then nobody waits for it again.
+    silent: Duration,
     /// Nor is more asked for ahead of need before then.
     calm: Duration,
     /// The control plane does not know yet what others hold.
@@ -272,6 +274,7 @@ impl Lease {
             demand: Demand::default(),
             need: 0,
             denied: Duration::ZERO,
+            silent: Duration::ZERO,
             calm: Duration::ZERO,
             unheard: false,
             last: None,
@@ -372,6 +375,17 @@ impl Lease {
             Held::Part(Part { over, .. }) => Some(over.saturating_sub(now)),
             _ => None,
         }
+    }
+
+    /// A request waited in vain.
+    pub fn unanswered(&mut self, now: Duration) {
+        self.silent = now + PATIENT;
+    }
+
+    /// On which terms something is taken at this moment.
+    pub(super) fn terms(&self, terms: Terms, now: Duration) -> Terms {
+        let alone = terms.reach == Reach::Ask && now < self.silent;
+        if alone { Terms { reach: Reach::Alone, ..terms } } else { terms }
     }
 
     /// A request waits for so much, or does no longer.
@@ -501,6 +515,7 @@ impl Lease {
         if !pending && !self.unheard && self.asked.is_some_and(|asked| to.seq >= asked) {
             self.denied = now + PATIENT;
         }
+        self.silent = Duration::ZERO;
         self.answered.notify_waiters();
         news
     }
@@ -523,7 +538,7 @@ impl Lease {
         (self.version, self.returning) = (version, false);
         let denied = exhausted && self.asked.is_some_and(|asked| to.seq >= asked);
         self.denied = if denied { now + PATIENT } else { Duration::ZERO };
-        self.calm = now + CALM;
+        (self.silent, self.calm) = (Duration::ZERO, now + CALM);
         self.answered.notify_waiters();
     }
 

@@ -120,6 +120,7 @@ impl Meter {
         let mut state = self.lock();
         let state = &mut *state;
         self.proceed(state, now);
+        let terms = state.lease.as_ref().map_or(terms, |lease| lease.terms(terms, now.since));
         let cap = state.lease.as_ref().map_or(terms.limit, |lease| lease.cap(terms));
         state.limit = cap;
         let (scale, amount) = (self.scale(), amount.min(MOST));

@@ -60,6 +60,8 @@ pub(super) async fn wait(
         drop(waiting);
         if heard.is_err() {
             board.counters.unanswered.fetch_add(1, Ordering::Relaxed);
+            let now = board.at(std::time::Instant::now(), 0).since;
+            dry.meter.with_lease(|lease| lease.unanswered(now));
             return take(Reach::Alone);
         }
         match take(Reach::Again) {
