@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::client::Call;
+use tests::postgres::Cluster;
 use tests::{Answer, Endpoint, Gate, Stack, Upstream, Vendor, assert_refusal, eventually, within};
 use tokio::task::JoinSet;
 
@@ -21,7 +22,12 @@ struct Stand {
 impl Stand {
     /// Three nodes, and a key with this one limit.
     async fn new(limit: Value) -> Self {
-        let mut stack = Stack::without_nodes(None, Vec::new()).await;
+        Self::on(None, limit).await
+    }
+
+    /// On this database, or an embedded one.
+    async fn on(database_url: Option<String>, limit: Value) -> Self {
+        let mut stack = Stack::without_nodes(database_url, Vec::new()).await;
         for name in ["first", "second", "third"] {
             stack.add_node(name, &[("admin.listen", "127.0.0.1:0")]).await;
         }
@@ -207,5 +213,47 @@ async fn a_hard_budget_is_never_exceeded_by_three_nodes_and_a_control_plane_that
     }
     assert!(last.iter().filter(|status| **status == 200).count() <= 2, "{last:?}");
     assert!(stand.upstream.seen().len() as u64 * each <= DOLLAR);
+    stand.stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_was_spent_while_the_database_stood_still_is_counted_afterwards() {
+    const LIMIT: usize = 30;
+    let cluster = Cluster::start();
+    let limit = json!({ "name": "daily", "metric": "requests", "limit": LIMIT, "window": "day" });
+    let stand = Stand::on(Some(cluster.database()), limit).await;
+    assert_eq!(stand.bursts(1, &stand.call()).await, 3);
+    cluster.pause();
+    // Nobody can set anything aside, and each node goes by what is left as far as it knows.
+    assert_eq!(stand.bursts(3, &stand.call()).await, 9);
+    assert_eq!(stand.bursts(3, &stand.call()).await, 9);
+    cluster.resume();
+    // Whatever was spent meanwhile is told as soon as somebody hears it; then there is nothing left anywhere.
+    let mut refused = 0;
+    within(Duration::from_secs(45), "all of it to be counted", async || {
+        refused = if stand.bursts(1, &stand.call()).await == 0 { refused + 1 } else { 0 };
+        if refused == 5 { Ok(()) } else { Err(stand.upstream.seen().len()) }
+    })
+    .await;
+    let seen = stand.upstream.seen().len();
+    // Each of the three may have gone up to the limit by itself, and no further.
+    assert!((LIMIT..=3 * LIMIT).contains(&seen), "{seen}");
+    stand.stack.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_leaves_its_share_to_the_others() {
+    let mut stand = Stand::new(json!({ "name": "pace", "metric": "requests", "limit": 60, "window": "1m" })).await;
+    assert_eq!(stand.bursts(2, &stand.call()).await, 6);
+    // A node that stops says so: what it held is the others' at once.
+    stand.stack.stop_node(2).await;
+    let mut passed = 0;
+    eventually("the others to have it all", async || {
+        passed += stand.burst(&[0, 1], 10, &stand.call()).await;
+        if passed >= 50 { Ok(()) } else { Err(passed) }
+    })
+    .await;
+    let seen = stand.upstream.seen().len();
+    assert!((56..=62).contains(&seen), "{seen}");
     stand.stack.shutdown().await;
 }
