@@ -4,9 +4,11 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use data_plane::limit::board::Board;
 use data_plane::limit::calendar::Period;
 use data_plane::limit::lease::Reach;
 use data_plane::limit::meter::{Now, Window};
@@ -71,8 +73,9 @@ fn limits(criterion: &mut Criterion) {
         cost: Cost::Told(1_400_000),
         ..Usage::default()
     };
-    for rules in [0, 1, 2, 4] {
-        let (keys, meters) = (keys(rules), Meters::default());
+    for (rules, shared) in [(0, false), (1, false), (2, false), (4, false), (1, true), (2, true), (4, true)] {
+        let board = shared.then(|| Arc::new(Board::default()));
+        let (keys, meters) = (keys(rules), Meters::new(board));
         let (mut at, mut tick) = (0, 0_u64);
         let mut request = || {
             at = (at + STRIDE) % KEYS;
@@ -86,7 +89,8 @@ fn limits(criterion: &mut Criterion) {
         };
         // Every rule has found its meter, as after a second of traffic.
         (0..KEYS).for_each(|_| request());
-        group.bench_function(format!("{rules} of each key"), |bencher| bencher.iter(&mut request));
+        let whose = if shared { ", of all nodes" } else { "" };
+        group.bench_function(format!("{rules} of each key{whose}"), |bencher| bencher.iter(&mut request));
     }
     group.finish();
 }

@@ -43,7 +43,7 @@ impl Default for Meters {
 
 impl Meters {
     /// Counts for this node alone, or with those that whoever reads the board speaks to.
-    pub(crate) fn new(board: Option<Arc<Board>>) -> Self {
+    pub fn new(board: Option<Arc<Board>>) -> Self {
         Self {
             epoch: board.as_ref().map_or_else(Instant::now, |board| board.epoch()),
             board,
